@@ -51,7 +51,7 @@ pub enum Denial {
     Termination,
     /// `network.refuseOpaqueTunnels` is set, and the gate could not read this connection.
     OpaqueTunnel,
-    /// As many connections are terminated as `network.tlsTerminate.maxTunnels` allows.
+    /// The session terminates the connections that `network.tlsTerminate.maxTunnels` allows.
     #[non_exhaustive]
     TooManyTunnels {
         /// The setting.

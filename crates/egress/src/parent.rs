@@ -64,8 +64,8 @@ impl ParentProxy {
         Self::default()
     }
 
-    /// Sets the proxy for requests without TLS: `[http://][user:password@]host[:port]`, with port
-    /// 80 if there is none. It is also the proxy for all other connections, if they have no own.
+    /// Sets the proxy for requests without TLS: `[http://][user:password@]host[:port]`, and port
+    /// 80 by default. It is also the proxy for all other connections, unless they have their own.
     ///
     /// # Errors
     /// Returns [`GateError::ParentProxy`] for another text.
@@ -111,7 +111,11 @@ impl ParentProxy {
 
 impl Server {
     fn parse(url: &str) -> Option<Self> {
-        let rest = url.strip_prefix("http://").unwrap_or(url);
+        let rest = match url.split_once("://") {
+            Some(("http", rest)) => rest,
+            Some(_) => return None,
+            None => url,
+        };
         let rest = rest.strip_suffix('/').unwrap_or(rest);
         let (user, host) = match rest.rsplit_once('@') {
             Some((user, host)) => (Some(user), host),
@@ -281,7 +285,9 @@ mod tests {
         assert_eq!(server.authorization.unwrap().as_bytes(), expected.as_bytes());
         assert_eq!(Server::parse("http://[::1]").unwrap().port, 80);
         assert_eq!(format!("{:?}", Server::parse("proxy.test:3128").unwrap()), "proxy.test:3128");
-        for url in ["https://proxy.test", "socks5://a:1", "http://", "http://a/b", "http://%@a"] {
+        for url in
+            ["https://us:er@proxy.test", "socks5://a:1", "http://", "http://a/b", "http://%@a"]
+        {
             assert!(Server::parse(url).is_none(), "{url}");
         }
     }

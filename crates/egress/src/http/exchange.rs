@@ -349,8 +349,8 @@ fn without_user(authority: &str) -> &str {
     authority.rsplit_once('@').map_or(authority, |(_, host)| host)
 }
 
-/// Compares the header `Host` of a request with its destination. HTTP/1.0 does not need it. A header
-/// without a port is for the default port, or for any if there is none.
+/// Compares the header `Host` of a request with its destination. HTTP/1.0 does not need it. A
+/// header without a port is for the default port, or for any port without a default.
 fn same_host(
     target: &Target,
     request: &Request<Incoming>,

@@ -35,10 +35,10 @@ struct Work {
 enum Verdict {
     /// The origin, or a tunnel to it.
     Reached,
-    /// Refused, or no request at all.
-    Refused,
+    /// Denied, or no request at all.
+    Denied,
     /// The name leads to a refused address.
-    AddressRefused,
+    AddressDenied,
     /// Another host in the header.
     Misdirected,
     /// Allowed, and not reached.
@@ -52,10 +52,10 @@ impl Verdict {
         match answer.strip_prefix("HTTP/1.1 ").and_then(|rest| rest.get(..3)) {
             Some("200") => Self::Reached,
             Some("403") if answer.contains("resolved to") || answer.contains("leads to") => {
-                Self::AddressRefused
+                Self::AddressDenied
             }
             // srt answers 500 to a request without a whole URL.
-            Some("400" | "403" | "500") => Self::Refused,
+            Some("400" | "403" | "500") => Self::Denied,
             Some("421") => Self::Misdirected,
             Some("502" | "504") => Self::Failed,
             _ => Self::Unknown,

@@ -35,8 +35,8 @@ pub(super) fn unsupported_by_landlock(policy: &Policy) -> Option<&'static str> {
     unsupported_by_native(policy).or(hosts).or(sockets)
 }
 
-/// Returns the set keys that no gate enforces. The one that gets the listeners of a session connects
-/// through its parent proxy.
+/// Returns the set keys that no gate enforces. The one that gets the listeners of a session
+/// connects through its parent proxy.
 fn beyond(network: &NetworkConfig) -> impl Iterator<Item = &'static str> {
     NetworkPolicy::beyond(network).into_iter().filter(|key| *key != "parentProxy")
 }

@@ -7,7 +7,7 @@ use policy::{NetworkConfig, NetworkPolicy, SandboxRuntimeConfig};
 
 use super::{OfSrt, Verdict, Work, absolute, answers_of_gate, answers_of_srt, connect, with_host};
 use crate::fixture::Origin;
-use Verdict::{AddressRefused, Failed, Misdirected, Reached, Refused};
+use Verdict::{AddressDenied, Denied, Failed, Misdirected, Reached};
 
 /// Treatment of a key.
 enum Key {
@@ -15,7 +15,7 @@ enum Key {
     /// two origins, and `PROXY` is that of a parent proxy.
     Enforced(&'static [Row]),
     /// Settings with the key are refused: a gate that allows any host does not open.
-    Refused(&'static str),
+    Unsupported(&'static str),
     /// No file can hold the key.
     Unknown,
     /// Tested elsewhere, as the text says.
@@ -41,7 +41,7 @@ use Request::{Absolute, Connect, Host, Https};
 const UNCHANGED: &[(Request, &str, Verdict)] = &[
     (Connect, "a.test:P", Reached),
     (Absolute, "a.test:P", Reached),
-    (Connect, "b.test:P", Refused),
+    (Connect, "b.test:P", Denied),
 ];
 
 const KEYS: &[(&str, Key)] = &[
@@ -52,8 +52,8 @@ const KEYS: &[(&str, Key)] = &[
             &[
                 (Connect, "A.test.:P", Reached),
                 (Absolute, "A.test.:P", Reached),
-                (Connect, "a.test:Q", Refused),
-                (Absolute, "b.test:P", Refused),
+                (Connect, "a.test:Q", Denied),
+                (Absolute, "b.test:P", Denied),
             ],
         )]),
     ),
@@ -62,23 +62,23 @@ const KEYS: &[(&str, Key)] = &[
         Key::Enforced(&[
             (
                 r#""deniedDomains": ["a.test:Q"]"#,
-                &[(Connect, "a.test:Q", Refused), (Connect, "a.test:P", Reached)],
+                &[(Connect, "a.test:Q", Denied), (Connect, "a.test:P", Reached)],
             ),
             // An address that is denied is refused for every name, also if it is allowed.
-            (r#""deniedDomains": ["127.0.0.1"]"#, &[(Absolute, "a.test:P", AddressRefused)]),
+            (r#""deniedDomains": ["127.0.0.1"]"#, &[(Absolute, "a.test:P", AddressDenied)]),
         ]),
     ),
     (
         "deniedDomainReasons",
         Key::Enforced(&[(
             r#""deniedDomains": ["*:Q"], "deniedDomainReasons": {"*:Q": "closed for the winter"}"#,
-            &[(Connect, "a.test:Q", Refused)],
+            &[(Connect, "a.test:Q", Denied)],
         )]),
     ),
     (
         "strictAllowlist",
         Key::Enforced(&[
-            (r#""strictAllowlist": true"#, &[(Connect, "b.test:P", Refused)]),
+            (r#""strictAllowlist": true"#, &[(Connect, "b.test:P", Denied)]),
             (r#""strictAllowlist": false"#, &[(Connect, "b.test:P", Reached)]),
         ]),
     ),
@@ -88,10 +88,10 @@ const KEYS: &[(&str, Key)] = &[
             r#""allowedDomains": ["*.far.test", "192.0.2.8"],
                "deniedResolvedAddresses": ["192.0.2.0/29", "64:ff9b::/96"]"#,
             &[
-                (Connect, "v4.far.test:P", AddressRefused),
-                (Absolute, "v4.far.test:P", AddressRefused),
-                (Connect, "nat64.far.test:P", AddressRefused),
-                (Connect, "link.far.test:P", AddressRefused),
+                (Connect, "v4.far.test:P", AddressDenied),
+                (Absolute, "v4.far.test:P", AddressDenied),
+                (Connect, "nat64.far.test:P", AddressDenied),
+                (Connect, "link.far.test:P", AddressDenied),
             ],
         )]),
     ),
@@ -104,7 +104,7 @@ const KEYS: &[(&str, Key)] = &[
                     (Host("b.test:P"), "a.test:P", Misdirected),
                     (Host("a.test"), "a.test:P", Misdirected),
                     (Host("A.TEST:P"), "a.test:P", Reached),
-                    (Host("a.test:P"), "b.test:P", Refused),
+                    (Host("a.test:P"), "b.test:P", Denied),
                 ],
             ),
             (r#""requireHostMatch": false"#, &[(Host("b.test:P"), "a.test:P", Reached)]),
@@ -114,7 +114,7 @@ const KEYS: &[(&str, Key)] = &[
         "refuseOpaqueTunnels",
         Key::Enforced(&[(
             r#""refuseOpaqueTunnels": true"#,
-            &[(Connect, "a.test:P", Refused), (Absolute, "a.test:P", Reached)],
+            &[(Connect, "a.test:P", Denied), (Absolute, "a.test:P", Reached)],
         )]),
     ),
     (
@@ -135,7 +135,7 @@ const KEYS: &[(&str, Key)] = &[
                     (Connect, "only.proxy.test:P", Reached),
                     (Absolute, "only.proxy.test:P", Reached),
                     (Absolute, "b.a.test:P", Reached),
-                    (Connect, "b.test:P", Refused),
+                    (Connect, "b.test:P", Denied),
                 ],
             ),
             // Without TLS, a proxy for TLS has no effect.
@@ -157,9 +157,12 @@ const KEYS: &[(&str, Key)] = &[
     ("allowUnixSockets", Key::Enforced(&[(r#""allowUnixSockets": ["/run/a"]"#, UNCHANGED)])),
     ("allowMachLookup", Key::Enforced(&[(r#""allowMachLookup": ["a"]"#, UNCHANGED)])),
     ("allowLocalBinding", Key::Enforced(&[(r#""allowLocalBinding": true"#, UNCHANGED)])),
-    ("httpProxyPort", Key::Refused(r#""httpProxyPort": 8080"#)),
-    ("socksProxyPort", Key::Refused(r#""socksProxyPort": 1080"#)),
-    ("mitmProxy", Key::Refused(r#""mitmProxy": {"socketPath": "/run/a", "domains": ["a.test"]}"#)),
+    ("httpProxyPort", Key::Unsupported(r#""httpProxyPort": 8080"#)),
+    ("socksProxyPort", Key::Unsupported(r#""socksProxyPort": 1080"#)),
+    (
+        "mitmProxy",
+        Key::Unsupported(r#""mitmProxy": {"socketPath": "/run/a", "domains": ["a.test"]}"#),
+    ),
     ("filterRequest", Key::Unknown),
     ("tlsTerminate", Key::Elsewhere("terminated.rs")),
     ("allowAllUnixSockets", Key::Elsewhere("the conformance table of sandbox-core")),
@@ -169,11 +172,11 @@ const KEYS: &[(&str, Key)] = &[
 type Difference = (&'static str, &'static str, Request, &'static str, Verdict, Verdict);
 
 const DIFFERENCES: &[Difference] = &[
-    ("loopback", LOOPBACK, Connect, "127.0.0.1:P", Refused, Reached),
-    ("loopback", LOOPBACK, Absolute, "localhost:P", Refused, Reached),
-    ("spelling", r#""allowedDomains": ["224.1"]"#, Connect, "224.0.0.1:P", Failed, Refused),
-    ("spelling", r#""deniedDomains": ["127.1"]"#, Absolute, "a.test:P", AddressRefused, Reached),
-    ("https in a request", "", Https, "a.test:1", Refused, Failed),
+    ("loopback", LOOPBACK, Connect, "127.0.0.1:P", Denied, Reached),
+    ("loopback", LOOPBACK, Absolute, "localhost:P", Denied, Reached),
+    ("spelling", r#""allowedDomains": ["224.1"]"#, Connect, "224.0.0.1:P", Failed, Denied),
+    ("spelling", r#""deniedDomains": ["127.1"]"#, Absolute, "a.test:P", AddressDenied, Reached),
+    ("https in a request", "", Https, "a.test:1", Denied, Failed),
 ];
 
 /// Entries that lead to the host's own loopback in srt.
@@ -286,7 +289,7 @@ async fn each_key_is_enforced_like_in_srt_or_refused_by_its_name() {
                     all.push((*key, work, verdicts.collect::<Vec<_>>()));
                 }
             }
-            Key::Refused(text) => {
+            Key::Unsupported(text) => {
                 assert_eq!(NetworkPolicy::beyond(&settings(text, ports)), [*key]);
             }
             Key::Unknown => {
