@@ -80,7 +80,7 @@ pub(crate) fn compose(
 }
 
 impl Environment {
-    /// Returns whether commands get a value of a variable. An empty one is none.
+    /// Returns whether commands get a value of a variable. An empty one does not count.
     pub(crate) fn has(&self, name: &str) -> bool {
         self.variables.iter().any(|(known, value)| known == name && !value.is_empty())
     }

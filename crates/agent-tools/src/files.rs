@@ -8,6 +8,7 @@
 mod archive;
 mod export;
 mod import;
+mod judge;
 mod local;
 mod location;
 mod session;

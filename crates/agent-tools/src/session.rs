@@ -286,15 +286,6 @@ impl Session {
         }
     }
 
-    /// Returns the time since the last call; `None` while a process of the session runs, or if this
-    /// process does not serve it.
-    pub(crate) fn idle_for(&self) -> Option<Duration> {
-        match self.link() {
-            Link::Serving(session) => session.idle_for(),
-            _ => None,
-        }
-    }
-
     /// Runs a call in the place that serves the session.
     ///
     /// # Cancel safety

@@ -7,7 +7,7 @@ use artifact_sync::internal::Timings;
 use sandbox_core::with_causes;
 use tokio::time::interval;
 
-use super::LocalSession;
+use super::{Link, LocalSession, Session};
 
 /// The number of times that the keeper looks for the end of a lease while it lasts. The log is
 /// asked once a lease, because a younger proof counts. So a takeover is found a tenth later.
@@ -59,6 +59,17 @@ enum Event {
     Idle,
     /// The last proof of the ownership may be older than the lease.
     LeaseMayEnd,
+}
+
+impl Session {
+    /// Returns the time since the last call; `None` while a process of the session runs, or if this
+    /// process does not serve it.
+    pub(crate) fn idle_for(&self) -> Option<Duration> {
+        match self.link() {
+            Link::Serving(session) => session.idle_for(),
+            _ => None,
+        }
+    }
 }
 
 impl LocalSession {

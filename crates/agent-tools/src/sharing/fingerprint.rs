@@ -255,6 +255,7 @@ mod tests {
             artifact_label: String::new(),
             instructions: None,
             timeout: Duration::from_secs(1),
+            max_timeout: None,
             linger: Duration::ZERO,
             max_timeout: None,
             max_output: 1_000,

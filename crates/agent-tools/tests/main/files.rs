@@ -173,7 +173,10 @@ async fn an_archive_leaves_a_session_and_comes_back_here_and_from_another_proces
     let fixture = Fixture::new();
     let sessions = open_twice(&fixture).await;
     sessions[0]
-        .bash("mkdir -p d/e; echo one > d/one; ln -s ../one d/e/l; chmod +x d/one; mkfifo d/p; head -c 3000000 /dev/urandom > d/e/large")
+        .bash(
+            "mkdir -p d/e; echo one > d/one; ln -s ../one d/e/l; chmod +x d/one; mkfifo d/p; \
+             head -c 3000000 /dev/urandom > d/e/large",
+        )
         .await
         .unwrap();
     for (round, session) in sessions.into_iter().enumerate() {

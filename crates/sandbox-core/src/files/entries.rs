@@ -61,10 +61,8 @@ impl FileStat {
             FileType::Symlink => FileKind::Symlink,
             _ => FileKind::Other,
         };
-        let since = u64::try_from(stat.st_mtime).map(|seconds| {
-            let nanoseconds = u64::try_from(stat.st_mtime_nsec).unwrap_or(0);
-            Duration::from_secs(seconds) + Duration::from_nanos(nanoseconds)
-        });
+        let since = u64::try_from(stat.st_mtime)
+            .map(|seconds| Duration::from_secs(seconds) + Duration::from_nanos(stat.st_mtime_nsec));
         let modified = SystemTime::UNIX_EPOCH.checked_add(since.unwrap_or_default());
         let mode = u16::try_from(stat.st_mode & 0o777).unwrap_or(0);
         let size = u64::try_from(stat.st_size).unwrap_or(0);

@@ -128,8 +128,8 @@ impl NativeSandbox {
         self.mounts.plan().permits(path, access)
     }
 
-    /// Returns a path below the canonical `path` that commands cannot read or write, if a rule of the
-    /// policy names one. To move or remove `path` would take that path away from its rule.
+    /// Returns a path below the canonical `path` that commands cannot read or write, if a rule of
+    /// the policy names one. To move or remove `path` would take that path away from its rule.
     pub fn restricted_below(&self, path: &Path) -> Option<PathBuf> {
         let plan = self.mounts.plan();
         let is_restricted = |below: &&Path| {

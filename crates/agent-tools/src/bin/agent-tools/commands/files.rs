@@ -154,12 +154,12 @@ async fn cat(context: &Context, args: Cat) -> Result<ExitCode, Failure> {
 }
 
 /// One side of a copy.
-enum Place {
+enum CopySide {
     Host(PathBuf),
     Session(String),
 }
 
-impl Place {
+impl CopySide {
     fn parse(text: &OsString) -> Result<Self, Failure> {
         match text.as_bytes().strip_prefix(b":") {
             None => Ok(Self::Host(text.into())),
@@ -172,18 +172,22 @@ impl Place {
 }
 
 async fn cp(context: &Context, args: Cp) -> Result<ExitCode, Failure> {
-    let places = (Place::parse(&args.source)?, Place::parse(&args.target)?);
+    let places = (CopySide::parse(&args.source)?, CopySide::parse(&args.target)?);
     use_session(OnSignal::Kill, context.open(&args.session), async |session| {
         let copied = match &places {
-            (Place::Host(from), Place::Session(to)) => copy_in::copy(session, from, to).await?,
-            (Place::Session(from), Place::Host(to)) => copy_out::copy(session, from, to).await?,
-            (Place::Host(_), Place::Host(_)) => {
+            (CopySide::Host(from), CopySide::Session(to)) => {
+                copy_in::copy(session, from, to).await?
+            }
+            (CopySide::Session(from), CopySide::Host(to)) => {
+                copy_out::copy(session, from, to).await?
+            }
+            (CopySide::Host(_), CopySide::Host(_)) => {
                 return Err(Failure::usage(
                     "neither path is one of the session; such a path begins with a colon, as in \
                      `cp notes.txt :notes.txt`",
                 ));
             }
-            (Place::Session(_), Place::Session(_)) => {
+            (CopySide::Session(_), CopySide::Session(_)) => {
                 return Err(Failure::usage(
                     "both paths are of the session; use `agent-tools bash 'cp …'`",
                 ));
