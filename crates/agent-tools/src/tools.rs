@@ -13,7 +13,6 @@ pub(crate) mod edit_file;
 pub(crate) mod grep;
 pub(crate) mod list_files;
 mod location;
-#[cfg_attr(not(test), expect(dead_code, reason = "`--tools` offers them"))]
 pub(crate) mod processes;
 pub(crate) mod read_file;
 mod selection;
@@ -157,6 +156,9 @@ mod tests {
             ("editFile", r#"["path","oldString","newString"]"#),
             ("listFiles", "[]"),
             ("grep", r#"["pattern"]"#),
+            ("startProcess", r#"["command"]"#),
+            ("readProcess", r#"["processId"]"#),
+            ("stopProcess", r#"["processId"]"#),
         ] {
             let tool = tools.iter().find(|tool| tool.name == name).unwrap();
             assert_eq!(tool.input_schema["required"].to_string(), required, "{name}");

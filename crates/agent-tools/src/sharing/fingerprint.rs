@@ -257,7 +257,6 @@ mod tests {
             timeout: Duration::from_secs(1),
             max_timeout: None,
             linger: Duration::ZERO,
-            max_timeout: None,
             max_output: 1_000,
             keeps_output: true,
             limits: Limits::default(),

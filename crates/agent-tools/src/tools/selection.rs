@@ -3,13 +3,20 @@
 use std::str::FromStr;
 
 use super::definition::Definition;
-use super::{anthropic, bash, edit_file, grep, list_files, read_file, write_file};
+use super::{anthropic, bash, edit_file, grep, list_files, processes, read_file, write_file};
 
 /// The tools that every session has.
 const STANDARD: &[Definition] = &[bash::DEFINITION, read_file::DEFINITION, write_file::DEFINITION];
 
 /// The tools that a session has on request.
-const OPTIONAL: &[Definition] = &[edit_file::DEFINITION, list_files::DEFINITION, grep::DEFINITION];
+const OPTIONAL: &[Definition] = &[
+    edit_file::DEFINITION,
+    list_files::DEFINITION,
+    grep::DEFINITION,
+    processes::START,
+    processes::READ,
+    processes::STOP,
+];
 
 /// The tools that a session offers to a model: those of a [`Toolset`], and optional ones.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
