@@ -139,7 +139,7 @@ fn shell_word(mut text: &str) -> Option<(String, bool)> {
             text = &escaped[end + 1..];
         } else if let Some(plain) = text.strip_prefix('\'') {
             let end = plain.find('\'')?;
-            name.extend_from_slice(plain[..end].as_bytes());
+            name.extend_from_slice(&plain.as_bytes()[..end]);
             text = &plain[end + 1..];
         } else {
             // A quote itself stands as `\'` between two parts.
