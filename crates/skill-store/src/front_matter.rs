@@ -1,5 +1,7 @@
 //! The front matter of SKILL.md, which the Agent Skills specification defines (agentskills.io).
 
+mod delimiters;
+
 use std::collections::BTreeMap;
 use std::fmt;
 
@@ -9,11 +11,11 @@ use crate::error_kind::ErrorKind;
 use crate::names::is_deceptive_in_text;
 use crate::yaml_node::{Field, Node, message};
 
+use delimiters::front_matter;
+
 const MAX_NAME: usize = 64;
 const MAX_DESCRIPTION: usize = 1024;
 const MAX_COMPATIBILITY: usize = 500;
-/// Maximum size of the front matter in bytes.
-const MAX_FRONT_MATTER: usize = 64 * 1024;
 /// Problem of a text that a reader would see differently from a model.
 const DECEPTIVE: &str = "has a control character, or one that changes the direction of text";
 /// Fields of the specification.
@@ -374,26 +376,6 @@ pub(crate) fn description(skill_file: &[u8]) -> Result<String, FrontMatterError>
 
 fn yaml_error((problem, position): (String, Option<Position>)) -> FrontMatterError {
     FrontMatterError::Yaml { position: position.map(Position::in_file), problem }
-}
-
-/// Returns the YAML between the two lines `---`.
-fn front_matter(skill_file: &[u8]) -> Result<&str, FrontMatterError> {
-    let text = std::str::from_utf8(skill_file).map_err(|_| FrontMatterError::NotUtf8)?;
-    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    let mut lines = text.split_inclusive('\n');
-    let first =
-        lines.next().filter(|line| line.trim_end() == "---").ok_or(FrontMatterError::Absent)?;
-    let mut end = first.len();
-    for line in lines {
-        if line.trim_end() == "---" {
-            return Ok(&text[first.len()..end]);
-        }
-        end += line.len();
-        if end > MAX_FRONT_MATTER {
-            return Err(FrontMatterError::TooLarge);
-        }
-    }
-    Err(FrontMatterError::Unclosed)
 }
 
 fn at(position: Option<Position>) -> String {
