@@ -1,5 +1,6 @@
 //! One open session, which this process serves or another one.
 
+mod commands;
 mod ending;
 mod explaining;
 mod history;
@@ -15,7 +16,7 @@ mod variables;
 
 use std::fmt;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, RwLock};
 use std::time::Duration;
 
 use artifact_sync::{ChangeSourceReport, CloseMode, RestoreReport, SyncReport};
@@ -26,7 +27,7 @@ use skill_store::InstalledSkill;
 
 use crate::boxed::boxed;
 use crate::network::NetworkRules;
-use crate::sessions::{Opener, SessionError, SessionSpec};
+use crate::sessions::{Opener, SessionSpec};
 use crate::sharing::{
     Call, CallError, Close, Delete, Departure, NotAdmitted, Pull, Refresh, SessionFacts,
     SharingError, SyncFiles, WrapCommand,
@@ -34,7 +35,7 @@ use crate::sharing::{
 use crate::tool_error::ToolError;
 use crate::tools::ToolSelection;
 use crate::tools::processes::Background;
-use crate::workspace::{CloseError, CloseReport, RemovalMode, TransferError, WorkspaceError};
+use crate::workspace::{CloseError, CloseReport, RemovalMode, TransferError};
 
 pub use self::ending::DrainReport;
 pub(crate) use self::ending::{Stop, Stopper};
@@ -332,57 +333,6 @@ impl Session {
     /// Returns the warnings from opening the session, once.
     pub(crate) fn take_unreported_warnings(&self) -> Vec<String> {
         std::mem::take(&mut *lock(&self.unreported_warnings))
-    }
-
-    fn link(&self) -> Link {
-        self.link.read().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    /// Replaces the link and returns the former one.
-    fn set_link(&self, link: Link) -> Link {
-        std::mem::replace(&mut *self.link.write().unwrap_or_else(PoisonError::into_inner), link)
-    }
-
-    /// Uses a session that was opened again.
-    fn relink(&self, opened: OpenedSession) -> Result<(), SharingError> {
-        let mut link = self.link.write().unwrap_or_else(PoisonError::into_inner);
-        if let Link::Ended = *link {
-            return Err(self.ended());
-        }
-        *link = opened.into();
-        Ok(())
-    }
-
-    fn left(&self, departure: Departure) -> SharingError {
-        self.set_link(Link::Left(departure));
-        SharingError::left(&self.id, departure)
-    }
-
-    fn ended(&self) -> SharingError {
-        SharingError::Draining { session: self.id.clone() }
-    }
-
-    /// Opens the session again, unless another call has replaced `former` already.
-    async fn reopen(&self, former: &Link) -> Result<(), SharingError> {
-        let _turn = self.reopening.lock().await;
-        if !self.link().is(former) {
-            return Ok(());
-        }
-        let spec = lock(&self.spec).clone();
-        match self.opener.reopen(&spec).await {
-            Ok(opened) => self.relink(opened),
-            Err(SessionError::Workspace {
-                source: WorkspaceError::Sharing { source: SharingError::Closed { .. } },
-            }) => Err(self.left(Departure::Closed)),
-            Err(SessionError::Workspace { source: WorkspaceError::Sharing { source } }) => {
-                Err(source)
-            }
-            Err(source) => Err(self.cannot_reopen(source)),
-        }
-    }
-
-    fn cannot_reopen(&self, source: SessionError) -> SharingError {
-        SharingError::Reopen { session: self.id.clone(), source: Box::new(source) }
     }
 }
 

@@ -170,13 +170,14 @@ mod tests {
 
     #[test]
     fn the_file_tools_state_the_rules_for_paths() {
-        for tool in described(&Tier::Namespaces).iter().filter(|tool| tool.name != "bash") {
+        let runs_commands = |tool: &&Tool| tool.name == "bash" || tool.name.ends_with("Process");
+        for tool in described(&Tier::Namespaces).iter().filter(|tool| !runs_commands(tool)) {
             assert!(tool.description.contains("relative to /s/1."), "{}", tool.description);
             assert!(tool.description.contains("below /tmp is the file that bash sees"));
             assert!(tool.description.contains("leading slash stands for that directory"));
         }
         let landlock = Tier::Landlock { accepted: Vec::new() };
-        for tool in described(&landlock).iter().filter(|tool| tool.name != "bash") {
+        for tool in described(&landlock).iter().filter(|tool| !runs_commands(tool)) {
             assert!(tool.description.contains("/tmp and $TMPDIR cannot be reached"));
         }
     }

@@ -1,9 +1,13 @@
-//! The place in which the calls of a session run.
+//! The place in which the calls of a session run, and its replacement.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
-use super::LocalSession;
-use crate::sharing::{Client, Departure, SessionFacts};
+use sandbox_core::internal::lock;
+
+use super::{LocalSession, Session};
+use crate::sessions::SessionError;
+use crate::sharing::{Client, Departure, SessionFacts, SharingError};
+use crate::workspace::WorkspaceError;
 
 /// The place in which the calls of a session run.
 #[derive(Clone, Debug)]
@@ -55,5 +59,58 @@ impl Link {
             | (Self::Left(_), Self::Left(_)) => true,
             _ => false,
         }
+    }
+}
+
+impl Session {
+    pub(super) fn link(&self) -> Link {
+        self.link.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Replaces the link and returns the former one.
+    pub(super) fn set_link(&self, link: Link) -> Link {
+        std::mem::replace(&mut *self.link.write().unwrap_or_else(PoisonError::into_inner), link)
+    }
+
+    /// Uses a session that was opened again.
+    fn relink(&self, opened: OpenedSession) -> Result<(), SharingError> {
+        let mut link = self.link.write().unwrap_or_else(PoisonError::into_inner);
+        if let Link::Ended = *link {
+            return Err(self.ended());
+        }
+        *link = opened.into();
+        Ok(())
+    }
+
+    pub(super) fn left(&self, departure: Departure) -> SharingError {
+        self.set_link(Link::Left(departure));
+        SharingError::left(&self.id, departure)
+    }
+
+    pub(super) fn ended(&self) -> SharingError {
+        SharingError::Draining { session: self.id.clone() }
+    }
+
+    /// Opens the session again, unless another call has replaced `former` already.
+    pub(super) async fn reopen(&self, former: &Link) -> Result<(), SharingError> {
+        let _turn = self.reopening.lock().await;
+        if !self.link().is(former) {
+            return Ok(());
+        }
+        let spec = lock(&self.spec).clone();
+        match self.opener.reopen(&spec).await {
+            Ok(opened) => self.relink(opened),
+            Err(SessionError::Workspace {
+                source: WorkspaceError::Sharing { source: SharingError::Closed { .. } },
+            }) => Err(self.left(Departure::Closed)),
+            Err(SessionError::Workspace { source: WorkspaceError::Sharing { source } }) => {
+                Err(source)
+            }
+            Err(source) => Err(self.cannot_reopen(source)),
+        }
+    }
+
+    pub(super) fn cannot_reopen(&self, source: SessionError) -> SharingError {
+        SharingError::Reopen { session: self.id.clone(), source: Box::new(source) }
     }
 }
