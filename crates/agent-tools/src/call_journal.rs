@@ -13,7 +13,7 @@ use crate::journal_file::{self, JournalFile, JournalNames};
 use crate::session::LocalSession;
 use crate::times;
 use crate::tool_error::ToolError;
-use crate::tools::bash::BashResult;
+use crate::tools::bash::{self, BashOutput, BashResult};
 
 const NAMES: JournalNames = JournalNames { current: "calls.jsonl", former: "calls.old.jsonl" };
 /// The maximum length of a text of a record, in characters.
@@ -100,10 +100,15 @@ pub(crate) trait Outcome {
 
 impl Outcome for BashResult {
     fn describe(&self, record: &mut CallRecord) {
-        let output = self.output();
-        record.exit_code = Some(output.exit_code);
-        record.timed_out = output.timed_out;
-        let denied = output.denied.iter().take(MAX_DENIALS);
+        self.output().describe(record);
+    }
+}
+
+impl Outcome for BashOutput {
+    fn describe(&self, record: &mut CallRecord) {
+        record.exit_code = Some(self.exit_code);
+        record.timed_out = self.timed_out;
+        let denied = self.denied.iter().take(MAX_DENIALS);
         record.denied = denied
             .map(|denial| format!("{} {}: {}", denial.access, denial.target, denial.rule))
             .collect();
@@ -136,7 +141,18 @@ impl LocalSession {
         subject: &str,
         run: impl Future<Output = Result<T, ToolError>>,
     ) -> Result<T, ToolError> {
-        let record = CallRecord {
+        let record = CallRecord::of(call, subject);
+        let mut running = Running { session: self, begun: Instant::now(), record };
+        let result = run.await;
+        running.record.end(&result);
+        result
+    }
+}
+
+impl CallRecord {
+    /// Begins a record. Unless it is ended, the caller has cancelled the call.
+    fn of(call: &str, subject: &str) -> Self {
+        Self {
             at: SystemTime::now(),
             took: Duration::ZERO,
             call: call.to_owned(),
@@ -145,20 +161,38 @@ impl LocalSession {
             timed_out: false,
             denied: Vec::new(),
             error: Some("the caller cancelled the call".to_owned()),
-        };
-        let mut running = Running { session: self, begun: Instant::now(), record };
-        let result = run.await;
-        running.record.error = None;
-        match &result {
-            Ok(output) => output.describe(&mut running.record),
+        }
+    }
+
+    fn end<T: Outcome>(&mut self, result: &Result<T, ToolError>) {
+        self.error = None;
+        match result {
+            Ok(output) => output.describe(self),
             Err(error) => {
                 if let ToolError::Denied { .. } = error {
-                    running.record.denied.push(error.message());
+                    self.denied.push(error.message());
                 }
-                running.record.error = Some(error.message());
+                self.error = Some(error.message());
             }
         }
-        result
+    }
+}
+
+/// A process, from its start to its end. It may outlive the call that starts it.
+pub(crate) struct ProcessRecord {
+    begun: Instant,
+    record: CallRecord,
+}
+
+impl ProcessRecord {
+    pub(crate) fn begin(command: &str) -> Self {
+        Self { begun: Instant::now(), record: CallRecord::of(bash::NAME, command) }
+    }
+
+    /// Writes the record.
+    pub(crate) fn end<T: Outcome>(self, session: &LocalSession, result: &Result<T, ToolError>) {
+        let mut running = Running { session, begun: self.begun, record: self.record };
+        running.record.end(result);
     }
 }
 

@@ -204,8 +204,13 @@ impl SessionNetwork {
         lock(&self.open).as_ref().is_some_and(|open| !open.network.certificates.is_empty())
     }
 
-    /// Returns the variables of programs that bring their own certificates.
+    /// Returns the variables of programs that bring their own certificates, if allowed connections
+    /// may be terminated. Such a variable can override an option, as `REQUESTS_CA_BUNDLE` does with
+    /// `pip --cert`.
     pub(crate) fn certificates(&self) -> Vec<(OsString, OsString)> {
+        if lock(&self.masks).is_empty() && !self.rules().terminates() {
+            return Vec::new();
+        }
         let open = lock(&self.open);
         open.as_ref().map_or_else(Vec::new, |open| open.network.certificates.clone())
     }

@@ -23,6 +23,7 @@ use super::pump::{Filter, Pumped, Tail, pump, pump_terminal};
 use super::registry::Registration;
 use super::request::{SpawnProcess, Streams, is_passed_on};
 use super::{Lifetime, SPAWN};
+use crate::call_journal::ProcessRecord;
 use crate::denials;
 use crate::network::Observed;
 use crate::output::MirrorNotes;
@@ -90,6 +91,7 @@ impl LocalSession {
         guard: CallGuard,
         stop: Stop,
     ) -> Result<Started, ToolError> {
+        let record = ProcessRecord::begin(&request.command);
         let turn = self.begin().await?;
         self.follow_variables().await;
         self.check_variables(&request.required)?;
@@ -141,8 +143,12 @@ impl LocalSession {
             _guard: (request.lifetime == Lifetime::Call).then_some(guard),
         };
         let (sender, ended) = oneshot::channel();
+        let session = Arc::downgrade(self);
         tokio::spawn(async move {
             let output = look_after(running, conclusion).await;
+            if let Some(session) = session.upgrade() {
+                record.end(&session, &output);
+            }
             let _ = sender.send(output);
         });
         Ok(Started { id, orders, ended, terminal })

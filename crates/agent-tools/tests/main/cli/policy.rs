@@ -79,7 +79,7 @@ fn settings(filesystem: &str, network: &str) -> String {
 }
 
 const CLOSED: &str = r#""allowedDomains":[]"#;
-const PARENT: &str = r#""allowedDomains":["example.com"],"parentProxy":{"http":"http://p.com"}"#;
+const OTHER_PROXY: &str = r#""allowedDomains":["example.com"],"httpProxyPort":8080"#;
 const LISTS: &str = r#""denyRead":[],"allowWrite":["."],"denyWrite":[]"#;
 
 #[test]
@@ -91,7 +91,7 @@ fn check_refuses_what_a_sandbox_refuses_with_the_same_reason() {
         (settings(&LISTS.replace("[]", "[\"/a[b\"]"), CLOSED), false),
         (settings(&LISTS.replace("[]", "[\"/**/*.pem\"]"), CLOSED), false),
         (settings(LISTS, r#""allowedDomains":["example.com"]"#), true),
-        (settings(LISTS, PARENT), false),
+        (settings(LISTS, OTHER_PROXY), false),
         (settings(&LISTS.replace("[]", "[\"~ann/x\", \"rel/*\"]"), CLOSED), true),
         (settings(&LISTS.replace("[]", "[\"a\\u0000\"]"), CLOSED), false),
         (settings(LISTS, CLOSED).replace("}}", "},\"credentials\":{}}"), false),
@@ -216,10 +216,8 @@ fn findings_have_a_place_and_a_remedy() {
     assert_eq!(finding["pointer"], "/network/strictAllowlist");
     assert_eq!((&finding["line"], &finding["column"]), (&2.into(), &3.into()));
 
-    let refused = text.replace(
-        "\"allowedDomains\":[]",
-        "\"allowedDomains\":[\"a.com\"],\"parentProxy\":{\"http\":\"http://p.com\"}",
-    );
+    let refused = text
+        .replace("\"allowedDomains\":[]", "\"allowedDomains\":[\"a.com\"],\"httpProxyPort\":8080");
     let file = cli.write("refused.json", &refused);
     let checked = cli.run(&["--json", "policy", "check", file.to_str().unwrap()]);
     assert_eq!(checked.code, 1);
