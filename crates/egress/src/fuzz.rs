@@ -11,8 +11,8 @@ use hyper::Request;
 use policy::{Host, NetworkConfig, NetworkPolicy};
 use secrets::{Mask, Masks, SecretString, Substitution};
 use tokio::runtime::{Builder, Runtime};
-use tokio::sync::Semaphore;
 
+use crate::connections::Connections;
 use crate::event::Via;
 use crate::hello::{Hello, Reader};
 use crate::judge::{self, Content, Target};
@@ -197,7 +197,7 @@ fn world() -> (&'static Runtime, &'static Session) {
         let policy = NetworkPolicy::compile(&network).unwrap_or_else(|error| panic!("{error}"));
         let limits = Limits::default();
         let secure = Secure::new(&limits, None, b"").unwrap_or_else(|error| panic!("{error}"));
-        let connections = Arc::new(Semaphore::new(1));
+        let connections = Arc::new(Connections::new(1));
         let resolver = Arc::new(AllNames);
         let shared = Shared { resolver, limits, secure, parent: None, connections };
         (runtime, Session::new(Arc::new(shared), policy, Arc::new(())))

@@ -2,10 +2,7 @@
 
 use std::sync::Arc;
 
-use policy::NetworkPolicy;
-use tokio::runtime::Handle;
-use tokio::sync::Semaphore;
-
+use crate::connections::Connections;
 use crate::error::GateError;
 use crate::event::EventSink;
 use crate::limits::Limits;
@@ -16,6 +13,8 @@ use crate::resolve::{Resolver, SystemResolver};
 use crate::secure::Secure;
 use crate::session::{Session, Shared};
 use crate::trust::Trust;
+use policy::NetworkPolicy;
+use tokio::runtime::Handle;
 
 /// The way of many sessions to the network, each with its own listeners and policy.
 #[derive(Clone, Debug)]
@@ -118,7 +117,7 @@ impl GateBuilder {
         if let Some(name) = self.limits.invalid() {
             return Err(GateError::Limit { name });
         }
-        let connections = Arc::new(Semaphore::new(self.limits.connections_of_process()));
+        let connections = Arc::new(Connections::new(self.limits.connections_of_process()));
         let Self { resolver, limits, roots, extra_roots, parent_proxy } = self;
         let secure = Secure::new(&limits, roots.as_deref(), &extra_roots)?;
         let parent = parent_proxy.map(Arc::new);

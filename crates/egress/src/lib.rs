@@ -53,6 +53,7 @@
 mod ask;
 mod authority;
 mod connect;
+mod connections;
 mod datagrams;
 mod denial;
 mod destinations;

@@ -18,7 +18,8 @@ pub struct Limits {
     /// Connections of one session at once. Further ones wait in the backlog of the kernel.
     pub max_connections: usize,
     /// Descriptors for connections in the whole process; a connection counts as six. The default
-    /// is half of `RLIMIT_NOFILE` when the value is made.
+    /// is half of `RLIMIT_NOFILE` when the value is made. The last quarter is for sessions with
+    /// few connections.
     pub max_descriptors: usize,
     /// Names of one session that get an address, for allowed and for denied names each. At most
     /// 65,000.
@@ -85,6 +86,6 @@ impl Limits {
 
     /// Returns the connections of the whole process at once.
     pub(crate) fn connections_of_process(&self) -> usize {
-        (self.max_descriptors / DESCRIPTORS_EACH).min(tokio::sync::Semaphore::MAX_PERMITS)
+        self.max_descriptors / DESCRIPTORS_EACH
     }
 }

@@ -126,6 +126,7 @@ pub(crate) async fn accept(session: Arc<Session>, listener: TcpListener, kind: K
     let mut tasks = JoinSet::new();
     let of_session = Arc::clone(&session.connections);
     let of_process = Arc::clone(&session.shared.connections);
+    let max = session.shared.limits.max_connections;
     loop {
         let client = match listener.accept().await {
             Ok((client, _)) => client,
@@ -138,7 +139,9 @@ pub(crate) async fn accept(session: Arc<Session>, listener: TcpListener, kind: K
         };
         // An idle listener holds no permit, because a process may have more listeners than permits.
         let Ok(of_session) = Arc::clone(&of_session).acquire_owned().await else { return };
-        let Ok(of_process) = Arc::clone(&of_process).acquire_owned().await else { return };
+        // Its own permit is not yet one of a connection.
+        let own = || max.saturating_sub(session.connections.available_permits() + 1);
+        let of_process = of_process.acquire(own).await;
         while tasks.try_join_next().is_some() {}
         let session = Arc::clone(&session);
         let served = async move {

@@ -11,6 +11,7 @@ use tokio::sync::Semaphore;
 
 use crate::ask::Questions;
 use crate::authority::Leaf;
+use crate::connections::Connections;
 use crate::denial::Denial;
 use crate::destinations::Destinations;
 use crate::event::{EventMark, EventSink, NetworkEvent, Outcome, Ring, Via};
@@ -30,8 +31,8 @@ pub(crate) struct Shared {
     pub(crate) limits: Limits,
     pub(crate) secure: Secure,
     pub(crate) parent: Option<Arc<ParentProxy>>,
-    /// One permit for each connection of the process.
-    pub(crate) connections: Arc<Semaphore>,
+    /// The connections of the process.
+    pub(crate) connections: Arc<Connections>,
 }
 
 #[derive(Debug)]

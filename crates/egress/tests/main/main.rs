@@ -2,6 +2,7 @@
 
 mod bypass;
 mod conformance;
+mod crowd;
 mod destinations;
 mod dns;
 mod fixture;
