@@ -14,6 +14,7 @@ use crate::failure::Failure;
 
 /// The hosts that commands may connect to.
 #[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Network options")]
 pub(crate) struct NetworkArgs {
     /// Host that commands may connect to: a name, *.DOMAIN or an address, with or without a port.
     /// Repeatable.

@@ -55,6 +55,7 @@ fn parse_url(text: &str) -> Result<String, String> {
 
 /// Patience with the store.
 #[derive(Args, Clone, Copy, Debug)]
+#[command(next_help_heading = "Session options")]
 pub(crate) struct WaitArgs {
     /// Give the store up after this time without an answer or progress, such as 10m [default: 1m].
     #[arg(long, value_name = "TIME", env = "AGENT_TOOLS_WAIT", value_parser = parse_wait)]
@@ -243,6 +244,7 @@ impl Global {
 
 /// The session, and the access that it gets.
 #[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Session options")]
 pub(crate) struct SessionArgs {
     /// Id of the session.
     #[arg(long, value_name = "ID", default_value = "default", env = "AGENT_TOOLS_SESSION")]
@@ -301,9 +303,9 @@ pub(crate) struct SessionArgs {
     #[arg(long, value_name = "PATH", env = "AGENT_TOOLS_ALLOW_WRITE")]
     pub(crate) allow_write: Vec<PathBuf>,
     #[command(flatten)]
-    pub(crate) network: NetworkArgs,
-    #[command(flatten)]
     pub(crate) wait: WaitArgs,
+    #[command(flatten)]
+    pub(crate) network: NetworkArgs,
 }
 
 #[cfg(test)]

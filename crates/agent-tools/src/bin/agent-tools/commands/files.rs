@@ -45,33 +45,33 @@ pub(crate) enum FileCommand {
 
 #[derive(Args, Debug)]
 pub(crate) struct Ls {
-    #[command(flatten)]
-    session: SessionArgs,
     /// Show type, size and time of the last change too.
     #[arg(short, long)]
     long: bool,
     /// Directory, relative to the session directory [default: the session directory].
     #[arg(value_parser = session_path(), default_value = "", hide_default_value = true)]
     path: String,
+    #[command(flatten)]
+    session: SessionArgs,
 }
 
 #[derive(Args, Debug)]
 pub(crate) struct Cat {
-    #[command(flatten)]
-    session: SessionArgs,
     /// Files, relative to the session directory.
     #[arg(value_parser = session_path(), required = true)]
     paths: Vec<String>,
+    #[command(flatten)]
+    session: SessionArgs,
 }
 
 #[derive(Args, Debug)]
 pub(crate) struct Cp {
-    #[command(flatten)]
-    session: SessionArgs,
     /// File or directory to copy; one of the session begins with a colon.
     source: OsString,
     /// Target; one in the session begins with a colon.
     target: OsString,
+    #[command(flatten)]
+    session: SessionArgs,
 }
 
 pub(crate) async fn run(context: &Context, command: FileCommand) -> Result<ExitCode, Failure> {

@@ -26,8 +26,6 @@ const LAST_ANSWERS: Duration = Duration::from_millis(500);
 #[derive(Args, Debug)]
 pub(crate) struct McpArgs {
     #[command(flatten)]
-    session: SessionArgs,
-    #[command(flatten)]
     tools: ToolsetArgs,
     /// Time limit of commands whose call names none, in seconds.
     #[arg(
@@ -45,6 +43,8 @@ pub(crate) struct McpArgs {
     /// beginning and the end are shown, and a file in the sandbox has all of it.
     #[arg(long, value_name = "UNITS", default_value_t = 30_000, env = "AGENT_TOOLS_MAX_OUTPUT")]
     max_output: usize,
+    #[command(flatten)]
+    session: SessionArgs,
 }
 
 /// An open session, or the reason for which it cannot be opened.

@@ -30,8 +30,6 @@ pub(crate) enum PolicyCommand {
                             $ agent-tools policy explain --allow-read /srv /srv\n  \
                             $ agent-tools policy explain example.com:443")]
     Explain {
-        #[command(flatten)]
-        session: SessionArgs,
         /// Explain for `sandbox --settings FILE` in the working directory. The options of a session
         /// have no effect then.
         #[arg(long, value_name = "FILE")]
@@ -40,6 +38,8 @@ pub(crate) enum PolicyCommand {
         /// the working directory, and a host otherwise.
         #[arg(value_name = "PATH|HOST[:PORT]")]
         target: OsString,
+        #[command(flatten)]
+        session: SessionArgs,
     },
     /// Check whether a sandbox opens with these settings, and list all settings that have no effect
     /// or another effect than they say, each with its line and a remedy.

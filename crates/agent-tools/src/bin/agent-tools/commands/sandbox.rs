@@ -41,14 +41,14 @@ pub(crate) struct SandboxArgs {
         env = "AGENT_TOOLS_LINGER"
     )]
     linger: Duration,
-    #[command(flatten)]
-    network: NetworkArgs,
     /// Script for bash, instead of a program and its arguments.
     #[arg(short = 'c', value_name = "SCRIPT", allow_hyphen_values = true)]
     script: Option<OsString>,
     /// Program and its arguments.
     #[arg(trailing_var_arg = true, value_name = "PROGRAM")]
     command: Vec<OsString>,
+    #[command(flatten)]
+    network: NetworkArgs,
 }
 
 /// The file with srt's settings, below the home directory.

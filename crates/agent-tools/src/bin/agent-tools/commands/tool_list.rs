@@ -16,9 +16,9 @@ use crate::toolset_args::ToolsetArgs;
 #[derive(Args, Debug)]
 pub(crate) struct ToolListArgs {
     #[command(flatten)]
-    session: SessionArgs,
-    #[command(flatten)]
     tools: ToolsetArgs,
+    #[command(flatten)]
+    session: SessionArgs,
 }
 
 pub(crate) async fn run(context: &Context, args: ToolListArgs) -> Result<ExitCode, Failure> {

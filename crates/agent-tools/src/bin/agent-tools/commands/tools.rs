@@ -52,23 +52,23 @@ pub(crate) enum ToolCommand {
 
 #[derive(Args, Debug)]
 pub(crate) struct ReadFile {
-    #[command(flatten)]
-    session: SessionArgs,
     /// File, relative to the session directory.
     #[arg(value_parser = session_path())]
     path: String,
+    #[command(flatten)]
+    session: SessionArgs,
 }
 
 #[derive(Args, Debug)]
 pub(crate) struct WriteFile {
-    #[command(flatten)]
-    session: SessionArgs,
     /// File, relative to the session directory.
     #[arg(value_parser = session_path())]
     path: String,
     /// Content of the file [default: standard input].
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
     content: Option<String>,
+    #[command(flatten)]
+    session: SessionArgs,
 }
 
 pub(crate) async fn run(context: &Context, command: ToolCommand) -> Result<ExitCode, Failure> {

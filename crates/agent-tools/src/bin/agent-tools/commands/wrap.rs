@@ -23,8 +23,6 @@ const SHELL: [&str; 2] = ["/bin/sh", "-c"];
 
 #[derive(Args, Debug)]
 pub(crate) struct WrapArgs {
-    #[command(flatten)]
-    session: SessionArgs,
     /// Print a shell line that runs the command, instead of running it. Another process, such as
     /// `agent-tools mcp`, must have the session open, and the line works while it has.
     #[arg(long)]
@@ -50,6 +48,8 @@ pub(crate) struct WrapArgs {
     /// Script for bash, whose words are joined.
     #[arg(required = true, trailing_var_arg = true)]
     command: Vec<OsString>,
+    #[command(flatten)]
+    session: SessionArgs,
 }
 
 pub(crate) async fn run(context: &Context, args: WrapArgs) -> Result<ExitCode, Failure> {

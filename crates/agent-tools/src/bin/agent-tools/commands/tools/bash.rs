@@ -27,8 +27,6 @@ use crate::signals::{Attention, OnSignal, use_session, use_session_with_attentio
 
 #[derive(Args, Debug)]
 pub(crate) struct Bash {
-    #[command(flatten)]
-    session: SessionArgs,
     /// Time limit of the command in seconds, after which it is killed.
     #[arg(
         long,
@@ -58,6 +56,8 @@ pub(crate) struct Bash {
     /// of this command too.
     #[arg(required = true, value_name = "COMMAND")]
     command: Vec<OsString>,
+    #[command(flatten)]
+    session: SessionArgs,
 }
 
 /// The directory and the environment of a command.

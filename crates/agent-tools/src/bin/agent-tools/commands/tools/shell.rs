@@ -22,12 +22,12 @@ const SHELL: &str = "exec \"$SHELL\" -i";
 #[derive(Args, Debug)]
 pub(crate) struct Shell {
     #[command(flatten)]
-    session: SessionArgs,
-    #[command(flatten)]
     place: PlaceArgs,
     /// Script for bash, instead of an interactive shell. Several words are joined by blanks.
     #[arg(value_name = "COMMAND")]
     command: Vec<OsString>,
+    #[command(flatten)]
+    session: SessionArgs,
 }
 
 pub(super) async fn run(context: &Context, args: Shell) -> Result<ExitCode, Failure> {
