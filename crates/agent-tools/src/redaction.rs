@@ -1,9 +1,13 @@
 //! Replacement of the values of variables in the texts that a session returns.
 
+mod output;
+
 use std::collections::BTreeSet;
 use std::ops::Range;
 
 use secrets::Redactor;
+
+pub(crate) use self::output::{OutputRedaction, OutputRedactor};
 
 /// The redaction of one result. It collects the names of the variables whose values it replaced.
 #[derive(Debug)]

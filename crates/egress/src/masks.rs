@@ -63,7 +63,16 @@ pub(crate) struct Answers {
     pub(crate) redactor: Redactor,
     /// Texts of the length of a value, by name.
     placeholders: Arc<HashMap<String, SecretString>>,
+    /// The number of bytes at the end of an answer that wait, so that no text shows by its time
+    /// whether it may begin a value.
+    pub(crate) delay: usize,
 }
+
+/// The length of the longest form of a value, by the length of the value: two characters for each
+/// byte, with a line break of 128 bytes before each.
+const FORM_BYTES: usize = 260;
+/// The shortest and the longest delay. A partial value beyond the delay shows itself.
+const DELAYS: (usize, usize) = (16 * 1024, 1024 * 1024);
 
 /// Repeated in the place of a form that has another length than its placeholder.
 const FILLER: &[u8] = b"redacted";
@@ -177,10 +186,16 @@ impl HostMasks {
             headers: into(RequestPart::Headers),
             query: into(RequestPart::Query),
             body: into(RequestPart::Body),
-            answers: inserted().next().is_some().then(|| Answers {
-                redactor: Redactor::of(inserted().map(|(mask, _)| (mask.name(), mask.value()))),
+            // Also without TLS: a server may show there what it got in TLS.
+            answers: of_host().next().is_some().then(|| Answers {
+                redactor: Redactor::of(of_host().map(|(mask, _)| (mask.name(), mask.value()))),
+                delay: of_host()
+                    .map(|(mask, _)| mask.value().expose_secret().len().saturating_mul(FORM_BYTES))
+                    .max()
+                    .unwrap_or_default()
+                    .clamp(DELAYS.0, DELAYS.1),
                 placeholders: Arc::new(
-                    inserted()
+                    of_host()
                         .filter(|(mask, own)| mask.value().expose_secret().len() == own.len())
                         .map(|(mask, own)| (mask.name().to_owned(), secret(own)))
                         .collect(),

@@ -14,7 +14,6 @@ use sandbox_core::{
     AttachedCommand, AttachedEvent, AttachedOutcome, CommandStatus, ExecError, ExecErrorKind,
     NativeSandbox, Quarantined, TerminalSize,
 };
-use secrets::Redactor;
 use tokio::sync::{Notify, oneshot};
 use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until, timeout};
 
@@ -27,7 +26,7 @@ use crate::call_journal::ProcessRecord;
 use crate::denials;
 use crate::network::Observed;
 use crate::output::MirrorNotes;
-use crate::redaction::Redaction;
+use crate::redaction::{OutputRedactor, Redaction};
 use crate::session::{LocalSession, Stop};
 use crate::sharing::CallGuard;
 use crate::tool_error::ToolError;
@@ -100,7 +99,7 @@ impl LocalSession {
         self.adjust(SPAWN, &mut spec, request.cwd.as_deref(), &request.env)?;
         spec.linger = request.linger;
         let loadout = self.variables.current();
-        let redactor = Some(&*loadout.redactor).filter(|it| request.redact && !it.is_empty());
+        let redactor = Some(&*loadout.output).filter(|it| request.redact && !it.is_empty());
         let (tail, activity) = (Tail::default(), Arc::<Notify>::default());
         let (orders, received) = Started::channel();
         let registration = self.processes.register();
@@ -238,14 +237,14 @@ impl LocalSession {
 
 /// The way of a process' output to the caller.
 struct Outputs<'o> {
-    redactor: Option<&'o Redactor>,
+    redactor: Option<&'o OutputRedactor>,
     tail: &'o Tail,
     activity: &'o Arc<Notify>,
 }
 
 impl Outputs<'_> {
     fn filter(&self, tail: Option<&Tail>) -> Filter {
-        let redaction = self.redactor.map(Redactor::stream);
+        let redaction = self.redactor.map(OutputRedactor::redaction);
         Filter { redaction, tail: tail.cloned(), activity: Arc::clone(self.activity) }
     }
 

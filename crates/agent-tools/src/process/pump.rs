@@ -8,10 +8,11 @@ use std::sync::{Arc, Mutex};
 
 use sandbox_core::PseudoTerminal;
 use sandbox_core::internal::lock;
-use secrets::RedactionStream;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::unix::pipe;
 use tokio::sync::{Notify, oneshot};
+
+use crate::redaction::OutputRedaction;
 
 /// The size of the end of standard error in which denials are searched.
 const TAIL_BYTES: usize = 64 * 1024;
@@ -42,7 +43,7 @@ impl Tail {
 /// The changes to output on its way.
 #[derive(Debug)]
 pub(super) struct Filter {
-    pub(super) redaction: Option<RedactionStream>,
+    pub(super) redaction: Option<OutputRedaction>,
     pub(super) tail: Option<Tail>,
     /// Notified of each piece.
     pub(super) activity: Arc<Notify>,

@@ -19,6 +19,7 @@ use tokio::time::Instant;
 use super::masking;
 use crate::environment::{self, Environment};
 use crate::log_redaction;
+use crate::redaction::OutputRedactor;
 use crate::runtimes::HostRuntimes;
 
 /// The maximum number of former values that results are still searched for.
@@ -98,6 +99,8 @@ pub(crate) struct SessionVariables {
 pub(crate) struct Loadout {
     pub(crate) environment: Environment,
     pub(crate) redactor: Arc<Redactor>,
+    /// For output on its way.
+    pub(crate) output: Arc<OutputRedactor>,
     /// The variables that commands use without their values.
     pub(crate) masks: Arc<Masks>,
     revision: Option<Revision>,
@@ -254,6 +257,8 @@ impl EnvironmentRecipe {
         let values: Vec<_> =
             given.iter().map(|(name, value)| (name.to_owned(), value.clone())).collect();
         let known = values.iter().chain(former).map(|(name, value)| (name.as_str(), value));
+        let is_masked = |name: &str| masked.masks.placeholder(name).is_some();
+        let output = Arc::new(OutputRedactor::of(known.clone(), is_masked));
         let redactor = Arc::new(Redactor::of(known));
         if self.redacts_logs {
             log_redaction::register(&redactor);
@@ -261,7 +266,7 @@ impl EnvironmentRecipe {
         let mut warnings = self.warnings(loaded, &given, &environment, &redactor);
         warnings.extend(masked.warnings);
         let (revision, masks) = (loaded.revision.clone(), Arc::new(masked.masks));
-        (Loadout { environment, redactor, masks, revision }, values, warnings)
+        (Loadout { environment, redactor, output, masks, revision }, values, warnings)
     }
 
     fn gives(&self, name: &str) -> bool {

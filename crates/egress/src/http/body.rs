@@ -11,6 +11,7 @@ use hyper::HeaderMap;
 use hyper::body::{Body as HttpBody, Frame, Incoming, SizeHint};
 use secrets::{RedactionStream, Redactor, Segment, SubstitutionStream};
 
+use super::delay::{Delay, Parts};
 use super::insertions::Insertions;
 use crate::denial::Denial;
 use crate::event::Outcome;
@@ -165,7 +166,7 @@ impl Filtered {
 #[derive(Debug)]
 pub(crate) enum Filter {
     /// Values in an answer are replaced by texts of the same length.
-    Redact { stream: Option<RedactionStream>, answers: Answers },
+    Redact { stream: Option<RedactionStream>, answers: Answers, delay: Delay },
     /// Placeholders in a request are replaced by values, or end it.
     Request { insert: Option<Insert>, watch: Option<Watch> },
 }
@@ -186,16 +187,26 @@ impl Insert {
 }
 
 impl Filter {
-    pub(crate) fn redact(answers: Answers) -> Self {
-        Self::Redact { stream: Some(answers.redactor.stream()), answers }
+    pub(crate) fn redact(answers: Answers, parts: Parts) -> Self {
+        let delay = Delay::new(parts, answers.delay);
+        Self::Redact { stream: Some(answers.redactor.stream()), answers, delay }
     }
 
     /// Processes a piece, and appends what can pass.
     fn push(&mut self, data: Bytes, passed: &mut VecDeque<Bytes>) -> Result<(), BodyError> {
         match self {
             Self::Redact { stream: None, .. } => passed.push_back(data),
-            Self::Redact { stream: Some(stream), answers } => {
-                redact(stream, answers, data, passed);
+            Self::Redact { stream: Some(stream), answers, delay } => {
+                let mut data = data;
+                if let Some(end) = delay.lines(&data) {
+                    redact(stream, answers, data.split_to(end), delay.waiting());
+                    let ended = std::mem::replace(stream, answers.redactor.stream());
+                    delay.waiting().push_back(rest_of(ended, answers));
+                    delay.pass_all(end, passed);
+                }
+                let bytes = data.len();
+                redact(stream, answers, data, delay.waiting());
+                delay.pass(bytes, passed);
             }
             Self::Request { insert, watch } => {
                 let data = match watch {
@@ -220,9 +231,10 @@ impl Filter {
     fn finish(&mut self) -> Result<Bytes, BodyError> {
         let mut out = Vec::new();
         match self {
-            Self::Redact { stream, answers } => {
+            Self::Redact { stream, answers, delay } => {
                 if let Some(stream) = stream.take() {
-                    stream.finish_segments(|segment| write(segment, answers, &mut out));
+                    out.extend(delay.waiting().drain(..).flatten());
+                    out.extend(rest_of(stream, answers));
                 }
             }
             Self::Request { insert, watch } => {
@@ -261,6 +273,13 @@ impl Filter {
             Self::Request { insert, watch } => insert.is_none() && watch.is_none(),
         }
     }
+}
+
+/// Returns the text that a stream holds back.
+fn rest_of(stream: RedactionStream, answers: &Answers) -> Bytes {
+    let mut rest = Vec::new();
+    stream.finish_segments(|segment| write(segment, answers, &mut rest));
+    rest.into()
 }
 
 /// Redacts a piece. Text without values passes without a copy.

@@ -3,11 +3,13 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use hyper::body::Incoming;
+use hyper::ext::ReasonPhrase;
 use hyper::header::{CONTENT_ENCODING, HOST, HeaderName};
 use hyper::{Method, Request, Response, StatusCode, Uri, Version};
 use policy::Host;
 
 use super::body::{Body, Filter, redact_headers};
+use super::delay::Parts;
 use super::forward::{Forward, Unsent};
 use super::insertions::Insertions;
 use super::prepare::{self, Outgoing, Unsendable};
@@ -326,10 +328,15 @@ impl Exchange {
         *response.version_mut() = Version::HTTP_11;
         let Some(answers) = &masks.answers else { return response.map(Body::Passed) };
         redact_headers(response.headers_mut(), answers);
+        // Its text is the server's, and no program needs it.
+        response.extensions_mut().remove::<ReasonPhrase>();
         let is_readable = !response.headers().contains_key(CONTENT_ENCODING)
             && response.status() != StatusCode::SWITCHING_PROTOCOLS;
         match is_readable {
-            true => response.map(|body| Body::filtered(body, Filter::redact(answers.clone()))),
+            true => {
+                let filter = Filter::redact(answers.clone(), Parts::of(response.headers()));
+                response.map(|body| Body::filtered(body, filter))
+            }
             false => response.map(Body::Passed),
         }
     }

@@ -6,7 +6,8 @@ use std::sync::{Arc, OnceLock};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use hyper::body::{Body as _, Incoming};
 use hyper::header::{
-    ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING, CONTENT_LENGTH, HOST, HeaderValue,
+    ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING, CONTENT_LENGTH, HOST, HeaderValue, IF_RANGE,
+    RANGE,
 };
 use hyper::http::request::Parts;
 use hyper::{Method, Request, Uri};
@@ -89,6 +90,12 @@ pub(crate) async fn prepare(
     if masks.answers.is_some() {
         // A compressed answer could not be redacted.
         head.headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        if resign.is_none() {
+            // A part of a value cannot be redacted. A server may ignore these headers (RFC 9110,
+            // section 14.2), so a client takes the whole without them. A signature can cover them.
+            head.headers.remove(RANGE);
+            head.headers.remove(IF_RANGE);
+        }
     }
     insert(&mut head, masks, |names| insertions.record(target, names))?;
     if let Some(resign) = &resign {

@@ -138,3 +138,58 @@ async fn trailers_are_redacted_too() {
     assert_eq!(body.to_bytes(), Bytes::from("ok"));
     assert_eq!(trailers["x-key"], masked.placeholder());
 }
+
+/// An answer in two chunks with the client's text before the end, and the bytes that the client
+/// gets before it asks for the second.
+async fn before_the_second_chunk(text: &str) -> String {
+    let text = text.to_owned();
+    let origin = SecureOrigin::serving(H1, move |mut stream| {
+        let text = text.clone();
+        async move {
+            let mut request = [0; 4096];
+            let _ = stream.read(&mut request).await;
+            let chunk = format!("{:x}\r\n{text}\r\n", text.len());
+            let head = "HTTP/1.1 200 Fine\r\nTransfer-Encoding: chunked\r\n\r\n";
+            stream.write_all(format!("{head}{chunk}").as_bytes()).await.unwrap();
+            let _ = stream.read(&mut request).await;
+        }
+    })
+    .await;
+    let masked = origin.masked();
+    let mut stream = masked.tls("allowed.test", H1).await.unwrap();
+    let request = format!("GET / HTTP/1.1\r\nHost: allowed.test:{}\r\n\r\n", origin.port);
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut seen = Vec::new();
+    let mut buffer = [0; 4096];
+    let arrives = async {
+        while stream.read(&mut buffer).await.is_ok_and(|count| {
+            seen.extend_from_slice(&buffer[..count]);
+            count > 0
+        }) {}
+    };
+    let _ = tokio::time::timeout(std::time::Duration::from_millis(300), arrives).await;
+    String::from_utf8(seen).unwrap()
+}
+
+#[tokio::test]
+async fn the_time_of_a_text_does_not_show_whether_it_begins_a_value() {
+    let right = before_the_second_chunk(&format!("x|{}", &TOKEN[..9])).await;
+    let wrong = before_the_second_chunk(&format!("x|{}#", &TOKEN[..8])).await;
+    for answer in [right, wrong] {
+        // The text of the status is the server's own and does not pass.
+        assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+        assert!(answer.ends_with("\r\n\r\n"), "{answer}");
+    }
+}
+
+#[tokio::test]
+async fn no_part_of_an_answer_can_be_asked_for() {
+    let origin = SecureOrigin::echo(H1).await;
+    let masked = origin.masked();
+    let range = [("range", "bytes=7-20"), ("if-range", "\"tag\""), ("x-own", "1")];
+    masked.send(get("/", &range)).await;
+    let received = origin.received();
+    assert_eq!(received.header("x-own"), "1");
+    assert!(!received.head.headers.contains_key("range"));
+    assert!(!received.head.headers.contains_key("if-range"));
+}
