@@ -143,20 +143,27 @@ pub(crate) async fn run(
         },
         opening => opening,
     };
+    // Each request is judged, and refused in HTTP.
+    let is_http = opening == Some(Opening::Http) && traffic.received() == 0 && !back.holds_bytes();
     let judged = match &opening {
+        Some(_) if is_http => Ok(()),
         Some(opening) => judge_hello(flow.target(), opening)
             .and_then(|()| session.masks().check_opaque(flow.target(), &read)),
         None => return abandon(&client, &stream),
     };
     if let Err(denial) = judged {
         flow.refuse(denial);
-        alert(&client);
-        drain(&client).await;
+        if let Some(Opening::Hello(_) | Opening::BadHello) = opening {
+            alert(&client);
+            drain(&client).await;
+        } else {
+            abandon(&client, &stream);
+        }
         return;
     }
     match opening {
         Some(Opening::Late) | None => abandon(&client, &stream),
-        Some(Opening::Http) if traffic.received() == 0 && !back.holds_bytes() => {
+        Some(_) if is_http => {
             drop(back);
             let scope = http::Scope::Fixed(flow.target().clone());
             let upstream = Some(Upstream { stream, flow, absolute });

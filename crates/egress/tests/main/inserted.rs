@@ -138,8 +138,14 @@ async fn a_placeholder_in_plain_requests_and_tunnels_is_refused() {
     let line = format!("LOGIN ann {own}\r\n");
     tokio::io::AsyncWriteExt::write_all(&mut client, line.as_bytes()).await.unwrap();
     rest(&mut client).await;
+    // A request in a tunnel gets its refusal in HTTP.
+    let mut client = masked.session.tunnel(&format!("b.allowed.test:{port}")).await;
+    let inner = format!("GET /?{own} HTTP/1.0\r\nHost: b.allowed.test:{port}\r\n\r\n");
+    tokio::io::AsyncWriteExt::write_all(&mut client, inner.as_bytes()).await.unwrap();
+    let answer = rest(&mut client).await;
+    assert!(answer.contains(" 403 ") && answer.contains("TOKEN"), "{answer}");
     assert_eq!(plain.received(), "");
-    assert_eq!(denials(&masked).len(), 3);
+    assert_eq!(denials(&masked).len(), 4);
     // Its own host receives the placeholder itself, without TLS.
     let to_own = format!(
         "GET http://allowed.test:{port}/?{own} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
