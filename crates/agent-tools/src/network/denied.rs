@@ -16,7 +16,7 @@ pub(crate) struct Refusals {
     pub(crate) omitted: usize,
 }
 
-/// Returns the refused destinations among some records. `is_shared` tells that other commands ran
+/// Returns the refused destinations among some records, once for each rule. `is_shared` tells that other commands ran
 /// at the same time.
 pub(crate) fn refusals(events: &[NetworkEvent], is_shared: bool) -> Refusals {
     let mut refusals = Refusals::default();
@@ -28,7 +28,7 @@ pub(crate) fn refusals(events: &[NetworkEvent], is_shared: bool) -> Refusals {
         // A question about a name says less than the connection that followed.
         let is_followed = event.port.is_none() && connected.contains(&*event.host);
         let target = event.target();
-        if is_followed || !seen.insert(target.clone()) {
+        if is_followed || !seen.insert((target.clone(), event.rule.clone())) {
             continue;
         }
         if refusals.denials.len() == MAX_REFUSALS {
@@ -84,6 +84,9 @@ mod tests {
         let found = refusals(&[asked("a.test"), denied("a.test"), asked("b.test")], false);
         let targets: Vec<_> = found.denials.iter().map(|denial| &*denial.target).collect();
         assert_eq!(targets, ["a.test:443", "b.test"]);
+        let mut other = denied("a.test");
+        other.rule = "another rule".into();
+        assert_eq!(refusals(&[denied("a.test"), other], false).denials.len(), 2);
         let many: Vec<_> = (0..9).map(|n| denied(&format!("{n}.test"))).collect();
         let found = refusals(&many, false);
         assert_eq!((found.denials.len(), found.omitted), (5, 4));
