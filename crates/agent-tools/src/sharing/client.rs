@@ -15,6 +15,7 @@ use super::frame::{Channel, Frame};
 use super::gate::{Departure, NotAdmitted};
 use super::greeting::{HELLO, Hello, SessionFacts, Welcome, Wish};
 use super::methods::{Call, STOP};
+use super::opening::{ANNOUNCED_AFTER, announce};
 use super::token::Token;
 use super::wire::{Failure, Rejection, answer};
 use super::{SOCKET, TOKEN};
@@ -24,6 +25,8 @@ use crate::workspace::WorkspaceError;
 
 /// The time that a client waits for a server that still opens the session.
 const WELCOME_TIMEOUT: Duration = Duration::from_secs(120);
+/// The number of checks after which a server counts as stopped.
+const STOPPED_CHECKS: u32 = 3;
 /// The time that a client waits for a server that ends. Its last calls have time limits.
 const END_TIMEOUT: Duration = Duration::from_secs(600);
 /// The maximum number of connections that wait for the next call.
@@ -295,7 +298,14 @@ async fn greet(
         Patience::Long => WELCOME_TIMEOUT,
         Patience::Short => Duration::from_secs(2),
     };
-    let answer = match timeout(limit, channel.receive()).await {
+    let answer = tokio::select! {
+        answer = timeout(limit, channel.receive()) => answer,
+        () = stopped(session, pid) => {
+            let reason = format!("it is stopped; `kill -CONT {pid}` lets it go on");
+            return Err(rejected(reason));
+        }
+    };
+    let answer = match answer {
         Ok(Ok(Some(answer))) => answer,
         Ok(Err(error)) if error.kind() == io::ErrorKind::InvalidData => {
             return Err(rejected(error.to_string()));
@@ -322,6 +332,24 @@ async fn greet(
         },
         _ => Err(rejected("its answer is not one of this version".to_owned())),
     }
+}
+
+/// Waits until a server has been stopped for some time, for example by Ctrl-Z. Names it meanwhile.
+async fn stopped(session: &SessionId, pid: u32) {
+    tokio::time::sleep(ANNOUNCED_AFTER).await;
+    announce(session, Some(pid));
+    let mut checks = 0;
+    while checks < STOPPED_CHECKS {
+        tokio::time::sleep(ANNOUNCED_AFTER).await;
+        checks = if is_stopped(pid) { checks + 1 } else { 0 };
+    }
+}
+
+/// Returns whether a process is stopped (`proc_pid_stat(5)`).
+fn is_stopped(pid: u32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    // The name of the program can contain anything.
+    stat.rsplit(')').next().is_some_and(|rest| rest.trim_start().starts_with(['T', 't']))
 }
 
 /// Waits until a server that admits no calls has ended.

@@ -16,7 +16,7 @@ use crate::workspace::WorkspaceError;
 /// The time that opening waits for a process that holds the session and does not answer.
 const HOLDER_TIMEOUT: Duration = Duration::from_secs(10);
 /// The time after which the process for which a caller waits is named.
-const ANNOUNCED_AFTER: Duration = Duration::from_millis(500);
+pub(super) const ANNOUNCED_AFTER: Duration = Duration::from_millis(500);
 const POLL_INTERVAL: Duration = Duration::from_millis(5);
 /// The maximum number of servers that may end while this process tries to connect, and the time.
 const MAX_ENDED: usize = 1000;
@@ -101,7 +101,7 @@ pub(crate) async fn enter(
 }
 
 /// Names the process for which a caller waits. The command shows this.
-fn announce(session: &SessionId, holder: Option<u32>) {
+pub(super) fn announce(session: &SessionId, holder: Option<u32>) {
     let holder =
         holder.map_or_else(|| "another process".to_owned(), |pid| format!("process {pid}"));
     tracing::warn!(

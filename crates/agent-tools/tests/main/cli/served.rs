@@ -1,5 +1,7 @@
 //! Commands in a session that another process serves with other settings of the mirror.
 
+use rustix::process::{Pid, Signal, kill_process};
+
 use super::Cli;
 use crate::mcp::Server;
 
@@ -24,4 +26,20 @@ fn settings_that_only_the_server_applies_are_named_in_the_result() {
         assert!(warning.contains(option) && warning.contains(&pid), "{warning}");
     }
     assert_eq!(found.as_array().unwrap().len(), 3);
+}
+
+#[test]
+fn a_stopped_server_is_named_with_what_lets_it_go_on() {
+    let cli = Cli::new();
+    let mut server = Server::start_with(&cli, &["mcp", "--session", "m"]);
+    server.call("bash", serde_json::json!({ "command": "true" }));
+    let pid = Pid::from_child(&server.child);
+    kill_process(pid, Signal::STOP).unwrap();
+    let ran = cli.run(&["bash", "--session", "m", "true"]);
+    kill_process(pid, Signal::CONT).unwrap();
+    assert_eq!(ran.code, 125);
+    let pid = server.child.id();
+    assert!(ran.stderr.contains(&format!("waiting for process {pid}")), "{}", ran.stderr);
+    assert!(ran.stderr.contains(&format!("`kill -CONT {pid}` lets it go on")), "{}", ran.stderr);
+    cli.run(&["bash", "--session", "m", "true"]).ok();
 }
