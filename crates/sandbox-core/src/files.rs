@@ -5,6 +5,7 @@ mod directory;
 mod entries;
 mod error;
 mod exchange;
+mod links;
 mod mode_records;
 mod mounts;
 mod readable;
@@ -25,6 +26,7 @@ pub use directory::SessionDir;
 pub use entries::{EntryPlace, FileKind, FileStat, FoundEntry};
 pub use error::{FileError, FileErrorKind};
 pub use exchange::{Found, Replaced};
+pub use links::{PASSES, link_path, link_problem, without_symlinks};
 pub use mode_records::ModeRecords;
 pub use mounts::mount_points_below;
 #[cfg(feature = "native")]

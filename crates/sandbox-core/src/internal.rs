@@ -3,9 +3,9 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 pub use crate::files::{
-    EntryKind, ModeRecords, ReadableDirectory, RemovalError, Subtree, Walk, WalkEntry,
-    is_opened_by_grant, is_own_staged_name, is_staged_name, mount_points_below, read_open,
-    real_path, remove_tree,
+    EntryKind, ModeRecords, PASSES, ReadableDirectory, RemovalError, Subtree, Walk, WalkEntry,
+    is_opened_by_grant, is_own_staged_name, is_staged_name, link_path, link_problem,
+    mount_points_below, read_open, real_path, remove_tree, without_symlinks,
 };
 pub use crate::id::check_id;
 #[cfg(all(feature = "native", target_os = "linux"))]

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use policy::Access;
-use sandbox_core::internal::is_staged_name;
+use sandbox_core::internal::{is_staged_name, link_problem};
 use sandbox_core::{FileError, FileKind, FileStat, NativeSandbox, RelativePath};
 use tar::{Builder, EntryType, Header};
 
@@ -142,6 +142,14 @@ impl Export {
                     Ok(target) => target,
                     Err(error) => return self.vanished(name, error),
                 };
+                let problem = RelativePath::parse(name).ok().and_then(|link| {
+                    link_problem(root.dir().ok()?, self.location.relative.as_ref(), &link, &target)
+                });
+                if let Some(problem) = problem {
+                    let target = target.display();
+                    self.omit(name, &format!("it is a symlink {problem}, to {target}"));
+                    return Ok(());
+                }
                 header.set_entry_type(EntryType::Symlink);
                 self.tar.append_link(&mut header, name, &target).map_err(write_failed)?;
             }

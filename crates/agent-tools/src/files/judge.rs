@@ -5,11 +5,12 @@ use std::fs::File;
 use std::io::{self, Read, Seek, Write};
 use std::path::Path;
 
+use sandbox_core::internal::{PASSES, link_path};
 use sandbox_core::{FileError, FileKind, RelativePath};
 use tar::{Archive, Entry, EntryType, PaxExtensions};
 
 use super::TarLimits;
-use super::archive::{entry_name, stays_inside};
+use super::archive::entry_name;
 use super::location::{EntryLocation, failed};
 use crate::tool_error::ToolError;
 
@@ -171,8 +172,35 @@ fn judge(
             return Err(refused(&format!("its files have more than {} bytes", limits.max_bytes)));
         }
     }
+    for Planned { path, kind } in &plan {
+        if let PlannedKind::Symlink { target } = kind
+            && passes_symlink(location, path, target, &known)
+        {
+            problems.add(path.as_str(), &format!("it is a symlink {PASSES}, to {target}"));
+        }
+    }
     problems.check()?;
     Ok(plan)
+}
+
+/// Returns whether a symlink leads through another one of the archive.
+fn passes_symlink(
+    location: &EntryLocation,
+    link: &RelativePath,
+    target: &str,
+    known: &BTreeMap<RelativePath, PlannedKind>,
+) -> bool {
+    let Ok(path) = link_path(Some(location.root_path()), link, Path::new(target)) else {
+        return false;
+    };
+    let mut passed = RelativePath::parse(&path).ok().and_then(|path| path.parent());
+    while let Some(dir) = passed {
+        if matches!(known.get(&dir), Some(PlannedKind::Symlink { .. })) {
+            return true;
+        }
+        passed = dir.parent();
+    }
+    false
 }
 
 /// Judges one entry; `None` for the place of the import itself.
@@ -191,9 +219,8 @@ fn judge_entry<R: Read>(
         EntryType::Directory => PlannedKind::Directory,
         EntryType::Symlink => {
             let target = String::from_utf8(link()?).map_err(|_| "its target is not UTF-8")?;
-            if !stays_inside(location.root_path(), &path, Path::new(&target)) {
-                return Err(format!("it is a symlink that leads out, to {target}"));
-            }
+            link_path(Some(location.root_path()), &path, Path::new(&target))
+                .map_err(|problem| format!("it is a symlink {problem}, to {target}"))?;
             PlannedKind::Symlink { target }
         }
         EntryType::Link => {

@@ -140,7 +140,8 @@ impl Session {
 
     /// Writes a file, or everything in a directory, as a tar archive. The names in the archive are
     /// relative to the directory. Symlinks stay symlinks. The report names the files that were left
-    /// out, such as sockets and those that the policy hides.
+    /// out, such as sockets, those that the policy hides, and symlinks that lead out of the
+    /// directory, have `..` after a name in their target, or pass through another symlink.
     ///
     /// Commands may change files meanwhile; each file is in the archive as it was when it was read.
     ///
@@ -186,8 +187,9 @@ impl Session {
     ///
     /// Every entry is judged before the first one is written. An archive is refused as a whole,
     /// with the names of the entries, if it is cut off or too large, or if an entry is absolute,
-    /// contains `..`, is a device, is a link that leads out, or is denied by the policy.
-    /// Permissions are kept, and owners are not.
+    /// contains `..`, is a device, is a link that leads out of the session, has `..` after a name
+    /// or passes through another link of the archive, or is denied by the policy. Permissions are
+    /// kept, and owners are not.
     ///
     /// # Errors
     /// Returns [`ToolError::Failed`] if the archive is refused. After another error, such as that

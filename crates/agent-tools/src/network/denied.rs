@@ -16,8 +16,8 @@ pub(crate) struct Refusals {
     pub(crate) omitted: usize,
 }
 
-/// Returns the refused destinations among some records, once for each rule. `is_shared` tells that other commands ran
-/// at the same time.
+/// Returns the refused destinations among some records, once for each rule. `is_shared` tells that
+/// other commands ran at the same time.
 pub(crate) fn refusals(events: &[NetworkEvent], is_shared: bool) -> Refusals {
     let mut refusals = Refusals::default();
     let mut seen = HashSet::new();

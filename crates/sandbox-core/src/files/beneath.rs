@@ -26,10 +26,22 @@ pub(super) fn open(
     open_with(dir, path, flags, mode, ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS)
 }
 
+/// Like [`open`], and fails with `ELOOP` at every symlink.
+pub(super) fn open_without_symlinks(
+    dir: impl AsFd,
+    path: &Path,
+    flags: OFlags,
+    mode: Mode,
+) -> rustix::io::Result<OwnedFd> {
+    open_with(dir, path, flags, mode, ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS)
+}
+
 /// Mounts that the paths of a directory may lead to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Span {
     AllMounts,
+    /// All mounts, without symlinks.
+    NoSymlinks,
     /// The mount of the directory itself.
     #[cfg(feature = "native")]
     OneMount,

@@ -90,6 +90,10 @@ impl SessionDir {
         Self { fd, path: path.to_owned(), span: Span::OneMount }
     }
 
+    pub(super) fn without_symlinks(self) -> Self {
+        Self { span: Span::NoSymlinks, ..self }
+    }
+
     /// Returns whether the directory was removed since it was opened.
     pub fn is_removed(&self) -> bool {
         rustix::fs::fstat(&self.fd).is_ok_and(|stat| stat.st_nlink == 0)
@@ -265,6 +269,7 @@ impl SessionDir {
     ) -> rustix::io::Result<OwnedFd> {
         match self.span {
             Span::AllMounts => beneath::open(&self.fd, path, flags, mode),
+            Span::NoSymlinks => beneath::open_without_symlinks(&self.fd, path, flags, mode),
             #[cfg(feature = "native")]
             Span::OneMount => beneath::open_in_mount(&self.fd, path, flags, mode),
         }

@@ -1,6 +1,6 @@
 //! The subcommands for files, logs and the upkeep of sessions.
 
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, symlink};
 
 use super::Cli;
 
@@ -51,6 +51,76 @@ fn files_are_listed_printed_and_copied_in_and_out() {
         let ran = cli.run(args);
         assert_ne!(ran.code, 0, "{args:?}");
         assert!(ran.stderr.contains(message), "{args:?}: {}", ran.stderr);
+    }
+}
+
+#[test]
+fn a_copy_replaces_regular_files_only_and_keeps_their_mode_and_owner() {
+    let cli = Cli::new();
+    cli.run(&["write-file", "a.txt", "--content", "new"]).ok();
+    let at = |name: &str| cli.dir().join(name);
+    cli.write("old.txt", "old");
+    std::fs::set_permissions(at("old.txt"), std::fs::Permissions::from_mode(0o640)).unwrap();
+    let can_give = std::os::unix::fs::chown(at("old.txt"), Some(12), Some(34)).is_ok();
+    cli.run(&["cp", ":a.txt", "old.txt"]).ok();
+    let kept = at("old.txt").metadata().unwrap();
+    assert_eq!(std::fs::read_to_string(at("old.txt")).unwrap(), "new");
+    assert_eq!(kept.mode() & 0o7777, 0o640);
+    assert!(!can_give || (kept.uid(), kept.gid()) == (12, 34), "{kept:?}");
+
+    let fifo = at("fifo");
+    assert!(std::process::Command::new("mkfifo").arg(&fifo).status().unwrap().success());
+    symlink("old.txt", at("link")).unwrap();
+    for (target, found) in [
+        ("fifo", "fifo is a FIFO, not a regular file"),
+        ("link", "link is a symlink, not a regular file; name the file"),
+        ("/dev/full", "/dev/full is a device, not a regular file"),
+        ("none/", "cannot write none/: "),
+    ] {
+        let refused = cli.run(&["cp", ":a.txt", target]);
+        assert!(refused.code == 1 && refused.stderr.contains(found), "{}", refused.stderr);
+    }
+    assert!(fifo.metadata().unwrap().file_type().is_fifo() && at("link").is_symlink());
+    let left = std::fs::read_dir(cli.dir()).unwrap();
+    assert!(!left.into_iter().any(|name| name.unwrap().path().extension() == Some("new".as_ref())));
+}
+
+#[test]
+fn no_copy_has_a_link_that_leads_out_or_is_written_through_a_link() {
+    let cli = Cli::new();
+    cli.write("hostd/secret.txt", "secret");
+    let script = "mkdir -p ex/1/2/3 ex/d; cd ex; ln -s ../../.. 1/2/3/s; ln -s lib.1 lib; \
+                  echo 1 > lib.1; ln -s 1/2/3/s/../../hostd/secret.txt report.txt; \
+                  ln -s 1/2/3/s/hostd/secret.txt through; ln -s ../hostd out; echo f > d/f";
+    cli.run(&["bash", script]).ok();
+    let copied = cli.run(&["--json", "cp", ":ex", "copy"]).ok().json();
+    let omitted = copied["omitted"].to_string();
+    for note in ["report.txt", "with `..` after a name", "through another", "that leads out"] {
+        assert!(omitted.contains(note), "{note}: {omitted}");
+    }
+    let at = |name: &str| cli.dir().join("copy").join(name);
+    for link in ["report.txt", "through", "out"] {
+        assert!(!at(link).is_symlink(), "{link}");
+    }
+    assert_eq!(std::fs::read_to_string(at("lib")).unwrap(), "1\n");
+    assert!(at("1/2/3/s").is_symlink());
+
+    // The target may have links of its own.
+    std::fs::create_dir(at("ex")).unwrap();
+    symlink("../../hostd", at("ex/d")).unwrap();
+    let refused = cli.run(&["cp", ":ex", "copy"]);
+    let problem = "d is a symlink in the place of a directory";
+    assert!(refused.code == 1 && refused.stderr.contains(problem), "{}", refused.stderr);
+    assert!(!cli.dir().join("hostd/f").exists());
+
+    cli.write("in/d/f", "f");
+    symlink("d/../d/f", cli.dir().join("in/back")).unwrap();
+    symlink("d", cli.dir().join("in/e")).unwrap();
+    symlink("e/f", cli.dir().join("in/through")).unwrap();
+    let refused = cli.run(&["cp", "in", ":"]);
+    for note in ["back: it is a symlink with `..`", "through: it is a symlink that passes through"]
+    {
+        assert!(refused.code == 1 && refused.stderr.contains(note), "{}", refused.stderr);
     }
 }
 

@@ -3,6 +3,7 @@
 mod copy_in;
 mod copy_out;
 mod counted;
+mod new_file;
 
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
@@ -35,8 +36,9 @@ pub(crate) enum FileCommand {
     ///
     /// A path of the session begins with a colon. Into an existing directory, the copy goes under
     /// its own name; otherwise it gets the name of the target. Directories are merged, and files
-    /// replaced. Symlinks that lead out of the copied directory are refused on the way in, and left
-    /// out on the way out. Nothing is redacted.
+    /// replaced, with their mode and owner on the way out. A target that is a symlink, a FIFO or a
+    /// device is refused there. Symlinks that lead out of the copied directory, also through other
+    /// symlinks, are refused on the way in, and left out on the way out. Nothing is redacted.
     #[command(after_help = "Examples:\n  $ agent-tools cp report.csv :\n  \
                             $ agent-tools cp ./data :inputs/data\n  \
                             $ agent-tools cp :inputs ./copy")]

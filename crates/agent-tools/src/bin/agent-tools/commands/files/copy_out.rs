@@ -1,23 +1,22 @@
 //! Copies of files of a session on the host.
 //!
 //! The agent chooses names and links. So the copy is written beneath a descriptor of its directory,
-//! and no link leads out of it.
+//! no symlink below it is followed, and no link leads out of it.
 
 use std::fs::File;
-use std::io::{Read, Result, Write};
+use std::io::{Read, Result};
 use std::os::fd::OwnedFd;
-use std::path::{Component, Path, PathBuf};
+use std::path::Path;
 
-use agent_tools::{ByteRange, FileKind, FileNote, RelativePath, Session};
-use sandbox_core::{FileError, SessionDir};
+use agent_tools::{FileKind, FileNote, RelativePath, Session, TarReport};
+use sandbox_core::internal::{link_problem, without_symlinks};
+use sandbox_core::{EntryPlace, FileError, SessionDir};
 use tar::{Archive, Entry, EntryType};
 
 use super::counted::Counted;
+use super::new_file::{self, NewFile};
 use super::{Copied, own_name};
 use crate::failure::Failure;
-
-/// The size of the parts in which a file is read.
-const PART_BYTES: u64 = 8 << 20;
 
 /// Copies a file or directory of a session.
 pub(super) async fn copy(
@@ -28,8 +27,8 @@ pub(super) async fn copy(
     let stat = session.stat(from).await.map_err(Failure::failed)?;
     let target = if to.is_dir() { to.join(own_name(from)?) } else { to.to_owned() };
     match stat.kind {
-        FileKind::Directory => directory(session, from, target).await,
-        FileKind::File => file(session, from, target).await,
+        FileKind::Directory => directory(session, from, &target).await,
+        FileKind::File => file(session, from, &target).await,
         _ => Err(Failure::failed_text(format!("{from} is a FIFO, a socket or a device"))),
     }
 }
@@ -38,64 +37,66 @@ pub(super) async fn copy(
 async fn file(
     session: &Session,
     from: &str,
-    target: PathBuf,
+    target: &Path,
 ) -> std::result::Result<Copied, Failure> {
-    let named = |error| Failure::failed_text(format!("cannot write {}: {error}", target.display()));
-    let name = target.file_name().ok_or_else(|| Failure::usage("the target has no name"))?;
-    let mut staged = name.to_owned();
-    staged.push(format!(".{}.new", std::process::id()));
-    let staged = target.with_file_name(staged);
-    let options = File::options().write(true).create_new(true).clone();
-    let mut file = Counted::new(options.open(&staged).map_err(named)?);
-    let copied = async {
-        let mut start = 0;
-        loop {
-            let range = ByteRange { start, end: Some(start + PART_BYTES) };
-            let part = session.read_range(from, range).await.map_err(Failure::failed)?;
-            if part.bytes.is_empty() {
-                return Ok(start);
-            }
-            file.write_all(&part.bytes).map_err(named)?;
-            start += part.bytes.len() as u64;
-        }
-    };
-    let moved = match copied.await {
-        Ok(bytes) => std::fs::rename(&staged, &target).map(|()| bytes).map_err(named),
-        Err(failure) => Err(failure),
-    };
-    if moved.is_err() {
-        let _ = std::fs::remove_file(&staged);
+    let new = NewFile::begin(target)?;
+    let failed = |error: &_| new_file::failed(target, error);
+    let (report, new) = export(session, from, move |reader| new.receive(reader), failed).await?;
+    if report.entries == 0 {
+        let reason = report.omitted.first().map(ToString::to_string);
+        return Err(Failure::failed_text(reason.unwrap_or_else(|| format!("{from} is gone"))));
     }
-    let target = target.to_string_lossy().into_owned();
-    Ok(Copied { target, entries: 1, bytes: moved?, ..Copied::default() })
+    new.commit()?;
+    Ok(copied(target, report, Vec::new()))
 }
 
 async fn directory(
     session: &Session,
     from: &str,
-    target: PathBuf,
+    target: &Path,
 ) -> std::result::Result<Copied, Failure> {
-    let dir = SessionDir::create(&target).map_err(Failure::failed)?;
+    let dir = SessionDir::create(target).map_err(|error| match error {
+        FileError::UnsafeDirectory { path, problem } => {
+            Failure::failed_text(format!("the target {} {problem}", path.display()))
+        }
+        error => Failure::failed(error),
+    })?;
+    let dir = without_symlinks(dir);
+    let failed = |error: &std::io::Error| Failure::failed_text(error.to_string());
+    let (report, omitted) =
+        export(session, from, move |reader| unpack(&dir, reader), failed).await?;
+    Ok(copied(target, report, omitted))
+}
+
+/// Passes the archive of a file or directory to `read`, and returns its result.
+async fn export<T: Send + 'static>(
+    session: &Session,
+    from: &str,
+    read: impl FnOnce(Counted<File>) -> Result<T> + Send + 'static,
+    failed: impl Fn(&std::io::Error) -> Failure,
+) -> std::result::Result<(TarReport, T), Failure> {
     let (reader, writer) = std::io::pipe().map_err(Failure::failed)?;
-    let reading = tokio::task::spawn_blocking(move || {
-        let reader = Counted::new(File::from(OwnedFd::from(reader)));
-        unpack(&dir, reader)
-    });
+    let reading =
+        tokio::task::spawn_blocking(move || read(Counted::new(File::from(OwnedFd::from(reader)))));
     let mut writer = tokio::fs::File::from_std(File::from(OwnedFd::from(writer)));
     let exported = session.export_tar(from, &mut writer).await;
     drop(writer);
-    let unpacked = reading.await.map_err(Failure::failed)?;
-    let mut omitted = match (&exported, unpacked) {
-        (Ok(_), unpacked) => unpacked.map_err(Failure::failed)?,
-        (Err(_), Err(error)) if error.kind() != std::io::ErrorKind::UnexpectedEof => {
-            return Err(Failure::failed(error));
+    let read = reading.await.map_err(Failure::failed)?;
+    match (exported, read) {
+        (Ok(report), Ok(read)) => Ok((report, read)),
+        // The archive has no end because the export failed.
+        (Err(error), Err(read)) if read.kind() == std::io::ErrorKind::UnexpectedEof => {
+            Err(Failure::failed(error))
         }
-        (Err(_), _) => Vec::new(),
-    };
-    let report = exported.map_err(Failure::failed)?;
+        (_, Err(error)) => Err(failed(&error)),
+        (Err(error), Ok(_)) => Err(Failure::failed(error)),
+    }
+}
+
+fn copied(target: &Path, report: TarReport, mut omitted: Vec<FileNote>) -> Copied {
     omitted.extend(report.omitted);
     let target = target.to_string_lossy().into_owned();
-    Ok(Copied { target, entries: report.entries, bytes: report.bytes, omitted, pending: 0 })
+    Copied { target, entries: report.entries, bytes: report.bytes, omitted, pending: 0 }
 }
 
 /// Unpacks an archive of files of a session. Returns what was left out.
@@ -122,19 +123,34 @@ fn unpack_entry<R: Read>(
     let io = |source| FileError::Io { operation: "write", path: path.as_ref().to_owned(), source };
     match entry.header().entry_type() {
         EntryType::Directory => {
-            dir.place_with_parents(path)?.create_directory(0o755)?;
+            let place = dir.place_with_parents(path)?;
+            if kind_of(&place)? == Some(FileKind::Symlink) {
+                let found = "a symlink in the place of a directory";
+                return Err(FileError::NotAFile { path: path.as_ref().to_owned(), found });
+            }
+            place.create_directory(0o755)?;
         }
         EntryType::Symlink => {
             let target = entry.link_name().map_err(io)?;
             let target = target.as_deref().and_then(Path::to_str).unwrap_or_default();
-            if !stays_inside(path, Path::new(target)) {
-                return Ok(Some(format!("it is a symlink that leads out, to {target}")));
+            if let Some(problem) = link_problem(dir, None, path, Path::new(target)) {
+                return Ok(Some(format!("it is a symlink {problem}, to {target}")));
             }
-            dir.place_with_parents(path)?.create_symlink(target)?;
+            let place = dir.place_with_parents(path)?;
+            if kind_of(&place)? == Some(FileKind::Other) {
+                let found = "a FIFO, a socket or a device";
+                return Err(FileError::NotAFile { path: path.as_ref().to_owned(), found });
+            }
+            place.create_symlink(target)?;
         }
         _ => {
             let (mode, modified) =
                 (entry.header().mode().unwrap_or(0o644), entry.header().mtime().unwrap_or(0));
+            // A symlink is replaced, and not written through.
+            let place = dir.place_with_parents(path)?;
+            if kind_of(&place)? == Some(FileKind::Symlink) {
+                place.remove_file()?;
+            }
             let mut staged = dir.stage(path)?;
             std::io::copy(entry, &mut staged).map_err(io)?;
             staged.set_mode(u16::try_from(mode & 0o777).unwrap_or(0o644) | 0o600)?;
@@ -147,33 +163,6 @@ fn unpack_entry<R: Read>(
     Ok(None)
 }
 
-/// Returns whether a symlink stays in the copied directory.
-fn stays_inside(link: &RelativePath, target: &Path) -> bool {
-    let mut depth = link.components().count() - 1;
-    target.components().all(|component| match component {
-        Component::Normal(_) => {
-            depth += 1;
-            true
-        }
-        Component::CurDir => true,
-        Component::ParentDir if depth > 0 => {
-            depth -= 1;
-            true
-        }
-        _ => false,
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_symlink_that_leads_out_of_the_copy_is_left_out() {
-        let inside = |link: &str, target: &str| {
-            stays_inside(&RelativePath::parse(link).unwrap(), Path::new(target))
-        };
-        assert!(inside("a", "b/c") && inside("d/a", "../b") && inside("d/a", "./x/../../b"));
-        assert!(!inside("a", "../b") && !inside("d/a", "../../b") && !inside("a", "/etc/passwd"));
-    }
+fn kind_of(place: &EntryPlace) -> std::result::Result<Option<FileKind>, FileError> {
+    Ok(place.stat()?.map(|stat| stat.kind))
 }

@@ -1,0 +1,108 @@
+//! A file of the host that a copy writes. It gets its name when it is whole.
+
+use std::fs::{File, Metadata};
+use std::io::{Error, ErrorKind, Read};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt, fchown};
+use std::path::{Path, PathBuf};
+
+use sandbox_core::FileError;
+use tar::Archive;
+
+use crate::failure::Failure;
+
+/// A copy that is being written beside its target. Dropping it removes it.
+#[derive(Debug)]
+pub(super) struct NewFile {
+    target: PathBuf,
+    staged: PathBuf,
+    file: File,
+    /// The file that the copy replaces.
+    existing: Option<Metadata>,
+}
+
+impl NewFile {
+    /// Creates the file, unless the target is something that must not be replaced.
+    pub(super) fn begin(target: &Path) -> Result<Self, Failure> {
+        let existing = match target.symlink_metadata() {
+            Ok(found) if found.is_file() => Some(found),
+            Ok(found) => return Err(not_a_file(target, &found)),
+            Err(error) if error.kind() == ErrorKind::NotFound => None,
+            Err(error) => return Err(failed(target, &error)),
+        };
+        if target.as_os_str().as_encoded_bytes().ends_with(b"/") {
+            return Err(failed(target, &Error::from(ErrorKind::NotADirectory)));
+        }
+        let name = target.file_name().ok_or_else(|| Failure::usage("the target has no name"))?;
+        let mut staged = name.to_owned();
+        staged.push(format!(".{}.new", std::process::id()));
+        let staged = target.with_file_name(staged);
+        let mode = if existing.is_some() { 0o600 } else { 0o666 };
+        let created = File::options().write(true).create_new(true).mode(mode).open(&staged);
+        let file = created.map_err(|error| failed(target, &error))?;
+        Ok(Self { target: target.to_owned(), staged, file, existing })
+    }
+
+    /// Writes the content of the only file of an archive.
+    pub(super) fn receive(mut self, reader: impl Read) -> Result<Self, Error> {
+        let mut archive = Archive::new(reader);
+        for entry in archive.entries()? {
+            let mut entry = entry?;
+            let size = entry.size();
+            if std::io::copy(&mut entry, &mut self.file)? != size {
+                return Err(ErrorKind::UnexpectedEof.into());
+            }
+        }
+        Ok(self)
+    }
+
+    /// Gives the file the mode and the owner of the one that it replaces, and its name.
+    pub(super) fn commit(self) -> Result<(), Failure> {
+        let placed = self.keep_owner().and_then(|()| std::fs::rename(&self.staged, &self.target));
+        placed.map_err(|error| failed(&self.target, &error))
+    }
+
+    fn keep_owner(&self) -> Result<(), Error> {
+        let Some(existing) = &self.existing else { return Ok(()) };
+        let new = self.file.metadata()?;
+        let changed = |new: u32, old: u32| (new != old).then_some(old);
+        let (user, group) =
+            (changed(new.uid(), existing.uid()), changed(new.gid(), existing.gid()));
+        if user.is_some() || group.is_some() {
+            fchown(&self.file, user, group)?;
+        }
+        self.file.set_permissions(existing.permissions())
+    }
+}
+
+impl Drop for NewFile {
+    fn drop(&mut self) {
+        // It has its final name already after a commit.
+        let _ = std::fs::remove_file(&self.staged);
+    }
+}
+
+/// Returns the error of a target.
+pub(super) fn failed(target: &Path, error: &Error) -> Failure {
+    Failure::failed_text(format!("cannot write {}: {error}", target.display()))
+}
+
+fn not_a_file(target: &Path, found: &Metadata) -> Failure {
+    let kind = found.file_type();
+    let found = if kind.is_symlink() {
+        "a symlink"
+    } else if kind.is_fifo() {
+        "a FIFO"
+    } else if kind.is_socket() {
+        "a socket"
+    } else if kind.is_dir() {
+        "a directory"
+    } else {
+        "a device"
+    };
+    let failure = Failure::failed(FileError::NotAFile { path: target.to_owned(), found });
+    match found {
+        "a symlink" => failure.with_remedy("name the file that it leads to"),
+        "a directory" => failure,
+        _ => failure.with_remedy("`agent-tools cat` prints a file of the session"),
+    }
+}
