@@ -43,6 +43,25 @@ fn a_project_restricts_its_sessions_and_the_agent_cannot_change_that() {
     let here = cli.dir().canonicalize().unwrap();
     let change = format!("echo > {}/.agent-tools.toml", here.display());
     assert_ne!(cli.run(&["bash", "--allow-write", here.to_str().unwrap(), &change]).code, 0);
+    let file = here.join(".agent-tools.toml");
+    let file = file.display();
+    let restrictions = "no-network = true\nread-only-skills = true\ndeny-write = [\"data\"]\n";
+    cli.write(".agent-tools.toml", restrictions);
+    let command = format!("curl -s https://a.test || echo x > {data}/f; mkdir skills/x");
+    let options = ["--allow-write", data, "--allow-host", "a.test"];
+    let ran = cli.run(&[&["bash"], &options[..], &[&command]].concat());
+    for (target, change) in
+        [(data, "/data from deny-write in"), ("skills", "read-only-skills from")]
+    {
+        let remedy = format!("{change} {file}");
+        assert!(ran.stderr.contains(&remedy), "{target}: {}", ran.stderr);
+    }
+    assert!(ran.stderr.contains(&format!("warning: no-network in {file}")), "{}", ran.stderr);
+    for (target, change) in [("a.test", "no-network from"), (data, "/data from deny-write in")] {
+        let explained = cli.run(&[&["policy", "explain"], &options[..], &[target]].concat()).ok();
+        let remedy = format!("{change} {file}");
+        assert!(explained.stdout.contains(&remedy), "{}", explained.stdout);
+    }
     cli.write(".agent-tools.toml", "\nallow-read = [\"/\"]\n");
     let refused = cli.run(&["bash", "true"]);
     assert!(refused.stderr.contains(".agent-tools.toml:2: a project can only restrict"));
