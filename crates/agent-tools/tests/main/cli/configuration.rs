@@ -75,6 +75,9 @@ fn an_invalid_command_line_is_an_object_with_json_and_names_what_is_similar() {
     assert_eq!(ran.code, 2);
     let error = ran.json()["error"].as_str().unwrap().to_owned();
     assert!(error.contains("'--setings'") && error.contains("'--settings'"), "{error}");
+    let above = cli.run(&["mcp", "--timeout", "3", "--max-timeout", "1"]);
+    assert_eq!(above.code, 2);
+    assert!(above.stderr.contains("--timeout 3 is above --max-timeout 1"), "{}", above.stderr);
     let set = Cli::with_environment(&[("AGENT_TOOLS_JSON", "1")]).run(&["session", "close"]);
     assert!(set.json()["error"].as_str().unwrap().contains("<ID>"), "{}", set.stdout);
     assert_eq!(cli.run(&["sandbox", "--setings", "f"]).stdout, "");
