@@ -78,6 +78,18 @@ fn an_invalid_command_line_is_an_object_with_json_and_names_what_is_similar() {
     let above = cli.run(&["mcp", "--timeout", "3", "--max-timeout", "1"]);
     assert_eq!(above.code, 2);
     assert!(above.stderr.contains("--timeout 3 is above --max-timeout 1"), "{}", above.stderr);
+    for (args, problem, tip) in [
+        (&["bash", "--sesion", "foo", "x"][..], "'--sesion'", "'--session'"),
+        (&["bash", "-c", "ls"], "'-c'", "give the script without '-c'"),
+        (&["shell", "-it", "ls"], "'-i'", ""),
+        (&["ls", "-a"], "'-a'", ""),
+    ] {
+        let ran = cli.run(args);
+        assert_eq!(ran.code, 2, "{args:?}: {}", ran.stderr);
+        assert!(ran.stderr.contains(problem) && ran.stderr.contains(tip), "{}", ran.stderr);
+        assert_eq!(ran.stderr.contains("tip:"), !tip.is_empty(), "{}", ran.stderr);
+    }
+    assert_eq!(cli.run(&["bash", "echo", "-c", "--sesion"]).ok().stdout, "-c --sesion\n");
     let set = Cli::with_environment(&[("AGENT_TOOLS_JSON", "1")]).run(&["session", "close"]);
     assert!(set.json()["error"].as_str().unwrap().contains("<ID>"), "{}", set.stdout);
     assert_eq!(cli.run(&["sandbox", "--setings", "f"]).stdout, "");
