@@ -92,6 +92,7 @@ mod printable;
 mod process;
 mod redaction;
 mod remedies;
+mod restrictions;
 mod runtimes;
 mod session;
 mod sessions;
@@ -137,6 +138,7 @@ pub use process::{
     InputFrom, Lifetime, OutputTo, Process, ProcessControl, ProcessInput, ProcessOutput, Spawn,
 };
 pub use remedies::{remedy_option, remedy_setting};
+pub use restrictions::Restrictions;
 pub use runtimes::{HostRuntimes, UnreachableRuntime};
 pub use session::{DrainReport, Session, VariableSelection};
 pub use sessions::{

@@ -27,6 +27,7 @@ use skill_store::InstalledSkill;
 
 use crate::boxed::boxed;
 use crate::network::NetworkRules;
+use crate::restrictions::Restrictions;
 use crate::sessions::{Opener, SessionSpec};
 use crate::sharing::{
     Call, CallError, Close, Delete, Departure, NotAdmitted, Pull, Refresh, SessionFacts,
@@ -105,6 +106,8 @@ pub(crate) struct SessionSettings {
     pub(crate) tools: ToolSelection,
     /// True if results have placeholders for the values of variables.
     pub(crate) redact: bool,
+    /// The file whose restrictions the session has.
+    pub(crate) restrictions: Option<Restrictions>,
 }
 
 impl Session {

@@ -72,7 +72,8 @@ struct Conclusion {
 /// The end of a process.
 struct Ended {
     outcome: Result<AttachedOutcome, ExecError>,
-    timed_out: bool,
+    /// The time limit that the process exceeded.
+    exceeded: Option<Duration>,
     /// The session ends, and stores all changes itself.
     with_session: bool,
     written: Result<(), (&'static str, io::Error)>,
@@ -193,7 +194,9 @@ impl LocalSession {
             self.reopen_sandbox(&rest.sandbox).await;
         }
         output.exit_code = ran.exit_code();
-        output.timed_out = ended.timed_out;
+        output.timed_out = ended.exceeded.is_some();
+        output.time_limit_ms =
+            ended.exceeded.map(|limit| u64::try_from(limit.as_millis()).unwrap_or(u64::MAX));
         output.limit_reached = ran.limit_reached().and_then(limit_key);
         output.hint = self.hint(&unredacted, &denied);
         (output.denied, output.denied_omitted) = (denied, refused.omitted);
@@ -342,7 +345,7 @@ async fn supervise(running: Running) -> Ended {
     let deadline = running.timeout.and_then(|limit| Instant::now().checked_add(limit));
     let mut stop = std::pin::pin!(stop.requested());
     let (mut is_wanted, mut is_killed) = (true, false);
-    let (mut timed_out, mut with_session) = (false, false);
+    let (mut exceeded, mut with_session) = (None, false);
     let outcome = loop {
         let late = async {
             match deadline {
@@ -363,7 +366,7 @@ async fn supervise(running: Running) -> Ended {
                 None => (is_wanted, is_killed) = (false, is_killed || lifetime == Lifetime::Call),
             },
             () = registration.session_ends() => (is_killed, with_session) = (true, true),
-            () = late, if !is_killed => (is_killed, timed_out) = (true, true),
+            () = late, if !is_killed => (is_killed, exceeded) = (true, running.timeout),
             () = activity.notified() => command.extend_linger(),
             () = &mut stop, if !is_killed => is_killed = true,
         }
@@ -372,7 +375,7 @@ async fn supervise(running: Running) -> Ended {
         }
     };
     let outcome = outcome.map(|mut outcome| {
-        if timed_out {
+        if exceeded.is_some() {
             outcome.status = CommandStatus::TimedOut;
         }
         outcome
@@ -388,5 +391,5 @@ async fn supervise(running: Running) -> Ended {
             written = Err((stream, error));
         }
     }
-    Ended { outcome, timed_out, with_session, written }
+    Ended { outcome, exceeded, with_session, written }
 }

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use policy::{Access, Verdict};
+use policy::{Access, Remedy, Verdict};
 
 use super::local::LocalSession;
 use crate::denials::{self, Denial, Judge, Reason};
@@ -31,8 +31,17 @@ impl LocalSession {
         let sandbox = self.sandbox();
         let Verdict { allowed, rule, remedy, .. } = sandbox.explain(path, access);
         let shows = |path: &Path| sandbox.allows(path, Access::Read);
-        let remedy = || remedy.and_then(|remedy| remedy_option(&remedy, shows));
+        let remedy = || remedy.and_then(|remedy| self.change(&remedy, shows));
         (!allowed).then(|| Reason { rule: rule.to_string(), remedy: remedy() })
+    }
+
+    /// Renders the change that allows an access: of the file that restricts the session, or of the
+    /// options.
+    fn change(&self, remedy: &Remedy, shows: impl Fn(&Path) -> bool) -> Option<String> {
+        match &self.settings.restrictions {
+            Some(restrictions) => restrictions.remedy(remedy, shows),
+            None => remedy_option(remedy, shows),
+        }
     }
 
     /// Explains the failures on a command's standard error that the policy caused.
@@ -68,7 +77,12 @@ impl Judge for LocalSession {
         }
         let Verdict { allowed, rule, remedy, .. } =
             explain_host(&self.policy, &self.settings.tier, name, None);
-        let remedy = || host_remedy(&remedy?, name);
+        let restrictions = self.settings.restrictions.as_ref();
+        let remedy = || {
+            let remedy = remedy?;
+            let change = restrictions.and_then(|file| file.change(&remedy));
+            change.or_else(|| host_remedy(&remedy, name))
+        };
         (!allowed).then(|| Reason { rule: rule.to_string(), remedy: remedy() })
     }
 }

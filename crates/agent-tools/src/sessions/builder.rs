@@ -12,6 +12,7 @@ use skill_store::VerifyingKey;
 use super::ownership::Ownership;
 use crate::home::Home;
 use crate::output::MAX_STREAM_UNITS;
+use crate::restrictions::Restrictions;
 use crate::session::SessionSettings;
 use crate::storage::Storage;
 use crate::tools::ToolSelection;
@@ -63,6 +64,7 @@ impl SessionsBuilder {
             tier: Tier::default(),
             tools: ToolSelection::default(),
             redact: true,
+            restrictions: None,
         };
         Self {
             home,
@@ -108,6 +110,13 @@ impl SessionsBuilder {
     #[must_use]
     pub fn read_only_skills(mut self) -> Self {
         self.read_only_skills = true;
+        self
+    }
+
+    /// Names the file whose restrictions the sessions have in the texts of denials.
+    #[must_use]
+    pub fn restrictions(mut self, restrictions: Restrictions) -> Self {
+        self.session.restrictions = Some(restrictions);
         self
     }
 

@@ -263,6 +263,7 @@ mod tests {
             tier: Tier::Namespaces,
             tools: crate::tools::ToolSelection::default(),
             redact: true,
+            restrictions: None,
         }
     }
 

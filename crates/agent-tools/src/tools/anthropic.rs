@@ -1,6 +1,8 @@
 //! The tools of Anthropic's `agent_toolset_20260401`, by their names and inputs there, on top of
 //! the tools of a session.
 
+mod words;
+
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
@@ -57,7 +59,8 @@ const BASH: Definition = Definition {
             if let Some(timeout) = timeout_ms.filter(|timeout| *timeout > 0) {
                 input["timeoutMs"] = json!(timeout);
             }
-            (bash::DEFINITION.call)(session, input, options).await
+            let called = (bash::DEFINITION.call)(session, input, options).await;
+            called.map_err(|error| words::of_error("bash", error))
         })
     },
     ..bash::DEFINITION
@@ -101,7 +104,8 @@ const READ: Definition = Definition {
                     input["endLine"] = json!(last);
                 }
             }
-            (read_file::DEFINITION.call)(session, input, options).await
+            let called = (read_file::DEFINITION.call)(session, input, options).await;
+            called.map(words::of_part).map_err(|error| words::of_error("read", error))
         })
     },
     describe: |surroundings| {
@@ -137,7 +141,8 @@ const WRITE: Definition = Definition {
         Box::pin(async move {
             let fields = [("file_path", "path"), ("content", "content")];
             let input = renamed("write", input, &fields)?;
-            (write_file::DEFINITION.call)(session, input, options).await
+            let called = (write_file::DEFINITION.call)(session, input, options).await;
+            called.map_err(|error| words::of_error("write", error))
         })
     },
     ..write_file::DEFINITION
@@ -176,7 +181,8 @@ const EDIT: Definition = Definition {
                 ("replace_all", "replaceAll"),
             ];
             let input = renamed("edit", input, &fields)?;
-            (edit_file::DEFINITION.call)(session, input, options).await
+            let called = (edit_file::DEFINITION.call)(session, input, options).await;
+            called.map_err(|error| words::of_error("edit", error))
         })
     },
     ..edit_file::DEFINITION
@@ -202,7 +208,8 @@ const GLOB: Definition = Definition {
                 limit: Some(MAX_FILES),
                 ..FindOptions::default()
             };
-            let found = session.find_files(&options).await?;
+            let found = session.find_files(&options).await;
+            let found = found.map_err(|error| words::of_error("glob", error))?;
             result(&found, ToolContent::text(found.text()))
         })
     },
@@ -215,7 +222,8 @@ const GREP: Definition = Definition {
         Box::pin(async move {
             let fields = [("pattern", "pattern"), ("path", "path")];
             let input = renamed("grep", input, &fields)?;
-            (grep::DEFINITION.call)(session, input, options).await
+            let called = (grep::DEFINITION.call)(session, input, options).await;
+            called.map_err(|error| words::of_error("grep", error))
         })
     },
     ..grep::DEFINITION

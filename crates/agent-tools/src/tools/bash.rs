@@ -86,12 +86,12 @@ fn describe(surroundings: &Surroundings<'_>) -> String {
         surroundings;
     let temporary = match tier {
         Tier::Landlock { .. } => {
-            "Only this directory and $TMPDIR can be written to; readFile and writeFile do not \
-             reach $TMPDIR."
+            "Only this directory and $TMPDIR can be written to; the tools for files do \
+             not reach $TMPDIR."
         }
         Tier::Namespaces => {
             "Only this directory and /tmp can be written to. /tmp is private to the session; \
-             readFile and writeFile see the same /tmp."
+             the tools for files see the same /tmp."
         }
     };
     let mut text = format!(
@@ -412,7 +412,7 @@ mod tests {
     #[test]
     fn the_description_states_the_rules_of_the_tier() {
         let own = description(Vec::new(), &Tier::Namespaces);
-        assert!(own.contains("readFile and writeFile see the same /tmp"), "{own}");
+        assert!(own.contains("the tools for files see the same /tmp"), "{own}");
         assert!(own.contains("There is no root") && own.contains("installed: python3, node\n"));
         let landlock = description(Vec::new(), &Tier::Landlock { accepted: Vec::new() });
         assert!(landlock.contains("do not reach $TMPDIR") && !landlock.contains("/tmp"));

@@ -5,7 +5,7 @@ use std::pin::Pin;
 
 use sandbox_core::Tier;
 use serde::Serialize;
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, Error as _};
 use serde_json::{Value, json};
 use skill_store::InstalledSkill;
 
@@ -123,9 +123,43 @@ pub(super) fn output_schema(properties: &Value, required: &[&str]) -> Value {
     })
 }
 
+/// Turns numbers such as `5.0` into integers, as JSON Schema sees them.
+fn with_integers(value: Value) -> Value {
+    match value {
+        Value::Number(number) => match number.as_f64().filter(|_| number.is_f64()) {
+            // Larger numbers are not exact.
+            Some(float) if float.fract() == 0.0 && float.abs() < 2_f64.powi(53) => {
+                // The sum is no negative zero.
+                format!("{:.0}", float + 0.0).parse().map_or(Value::Number(number), Value::Number)
+            }
+            _ => Value::Number(number),
+        },
+        Value::Array(values) => values.into_iter().map(with_integers).collect(),
+        Value::Object(fields) => {
+            fields.into_iter().map(|(name, value)| (name, with_integers(value))).collect()
+        }
+        other => other,
+    }
+}
+
+/// Names the expected type as JSON has it.
+fn in_words_of_json(error: serde_json::Error) -> serde_json::Error {
+    const EXPECTED: &str = ", expected ";
+    let text = error.to_string();
+    let Some((problem, expected)) = text.rsplit_once(EXPECTED) else { return error };
+    let expected = match expected {
+        "u8" | "u16" | "u32" | "u64" | "usize" => "an integer of at least 0",
+        "i8" | "i16" | "i32" | "i64" | "isize" => "an integer",
+        other if other.starts_with("struct ") => "an object",
+        _ => return error,
+    };
+    serde_json::Error::custom(format!("{problem}{EXPECTED}{expected}"))
+}
+
 /// Parses the input of the tool called `tool`.
 pub(super) fn parse<T: DeserializeOwned>(tool: &'static str, input: Value) -> Result<T, ToolError> {
-    serde_json::from_value(input).map_err(|source| ToolError::Input { tool, source })
+    serde_json::from_value(with_integers(input))
+        .map_err(|error| ToolError::Input { tool, source: in_words_of_json(error) })
 }
 
 /// Composes the result of a tool.
@@ -135,4 +169,20 @@ pub(super) fn result(
 ) -> Result<ToolResult, ToolError> {
     let object = serde_json::to_value(output).map_err(|source| ToolError::Output { source })?;
     Ok(ToolResult { object, content })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_whole_number_is_an_integer_and_no_error_names_a_type_of_rust() {
+        let numbers = |text: &str| parse::<Vec<u64>>("t", serde_json::from_str(text).unwrap());
+        assert_eq!(numbers("[5000.0, 5e3, 0, -0.0]").unwrap(), [5000, 5000, 0, 0]);
+        for wrong in ["[1.5]", "[-1.0]", "[\"x\"]", "[1e300]"] {
+            let ToolError::Input { source, .. } = numbers(wrong).unwrap_err() else { panic!() };
+            let text = source.to_string();
+            assert!(text.ends_with("expected an integer of at least 0"), "{text}");
+        }
+    }
 }

@@ -212,7 +212,7 @@ struct Edited {
 fn replace(content: &str, edit: &Edit, redact: bool) -> Result<Edited, String> {
     let Edit { old, new, occurrences } = edit;
     if old.is_empty() {
-        return Err("oldString is empty; writeFile writes a whole file".to_owned());
+        return Err("oldString is empty; write the whole file instead".to_owned());
     }
     if old == new {
         return Err("oldString and newString are the same".to_owned());

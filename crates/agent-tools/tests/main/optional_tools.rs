@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use agent_tools::secrets::{LoadedVariables, SecretString, SourceError};
 use agent_tools::{
-    Edit, FindOptions, GrepOptions, Home, Occurrences, OptionalTool, Session, Sessions,
-    SessionsBuilder, Storage, ToolSelection, Toolset, VariableSource,
+    CallOptions, Edit, FindOptions, GrepOptions, Home, Occurrences, OptionalTool, Session,
+    Sessions, SessionsBuilder, Storage, ToolContent, ToolSelection, Toolset, VariableSource,
 };
 use object_store::path::Path as Key;
 use serde_json::{Value, json};
@@ -161,12 +161,26 @@ async fn the_toolset_of_anthropic_has_its_names_and_inputs() {
     assert_eq!(found["files"][2]["path"], "old", "{found}");
     let found = call("grep", json!({ "pattern": "^x$" })).await;
     assert_eq!(found["lines"][0]["path"], "d/f");
+    session.bash("seq 20000 > long; head -c 40000 /dev/zero | tr '\\0' a > line").await.unwrap();
+    for (file, rest) in [("long", "continue with view_range ["), ("line", "bash: tail -c +30001 ")]
+    {
+        let input = json!({ "file_path": file });
+        let read = session.call_with("read", input, CallOptions::default()).await.unwrap();
+        let ToolContent::Text(text) = read.content else { panic!("{file} is text") };
+        assert!(text.contains(rest), "{}", &text[text.len() - 200..]);
+    }
+    let edit =
+        |old: &str, new: &str| json!({ "file_path": "d/f", "old_string": old, "new_string": new });
     for (tool, input, problem) in [
         ("bash", json!({}), "give `command`, or `restart`"),
         ("read", json!({ "path": "d/f" }), "unknown field `path`"),
         ("edit", json!({ "file": "d/f" }), "it may have file_path, old_string"),
         ("read", json!({ "file_path": "d/f", "view_range": [0, 1] }), "begins with 1"),
         ("readFile", json!({}), "readFile"),
+        ("edit", edit("", "x"), "edit: d/f: old_string is empty; write the whole"),
+        ("edit", edit("\n", "x"), "or set replace_all"),
+        ("read", json!({ "file_path": "d/f", "view_range": [9, 9] }), "d/f: line 9 is past"),
+        ("glob", json!({ "pattern": "[" }), "glob: "),
     ] {
         let message = error(&session, tool, input).await;
         assert!(message.contains(problem), "{tool}: {message}");

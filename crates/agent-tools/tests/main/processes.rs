@@ -120,6 +120,7 @@ async fn a_process_has_streams_signals_and_a_terminal_here_and_in_another_progra
         spawn.timeout = Some(Duration::from_millis(50));
         let ended = session.spawn(spawn).await.unwrap().wait().await.unwrap();
         assert!(ended.timed_out && ended.exit_code == 124);
+        assert_eq!(ended.time_limit_ms, Some(50));
     }
 }
 

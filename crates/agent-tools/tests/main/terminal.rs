@@ -107,7 +107,7 @@ impl Terminal {
     }
 
     /// Returns whether the terminal echoes what is typed, and collects it into lines.
-    fn has_usual_modes(&self) -> bool {
+    pub(crate) fn has_usual_modes(&self) -> bool {
         let usual = LocalModes::ECHO | LocalModes::ICANON | LocalModes::ISIG;
         tcgetattr(&self.master).unwrap().local_modes.contains(usual)
     }

@@ -286,7 +286,11 @@ impl Context {
         spec.required_variables.clone_from(&args.required_variables);
         spec.policy = args.policy.as_deref().map(settings::read).transpose()?;
         spec.network = args.network.spec()?;
-        self.project()?.restrict(&mut spec);
+        let project = self.project()?;
+        if let Some(warning) = project.warning(spec.network.as_ref()) {
+            errln!("agent-tools: warning: {warning}");
+        }
+        project.restrict(&mut spec);
         Ok(spec)
     }
 
@@ -308,8 +312,12 @@ impl Context {
         args: &SessionArgs,
     ) -> Result<SessionsBuilder, Failure> {
         let mut builder = args.wait.apply(builder);
-        if args.read_only_skills || self.project()?.read_only_skills {
+        let project = self.project()?;
+        if args.read_only_skills || project.read_only_skills {
             builder = builder.read_only_skills();
+        }
+        if let Some(restrictions) = project.restrictions() {
+            builder = builder.restrictions(restrictions);
         }
         Ok(builder)
     }

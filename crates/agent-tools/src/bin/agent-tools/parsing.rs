@@ -1,12 +1,13 @@
 //! Parsing of the command line, with the variables and the configuration file behind it.
 
 use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use agent_tools::Home;
 use clap::builder::Resettable;
-use clap::error::ErrorKind;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Arg, ArgMatches, Command, CommandFactory, Error, FromArgMatches};
 
 use crate::failure::Failure;
@@ -18,8 +19,14 @@ pub(crate) fn parse() -> Result<Cli, ExitCode> {
     let mut command = without_empty_variables(command());
     let matches = command.clone().try_get_matches().or_else(|error| match error.kind() {
         ErrorKind::UnknownArgument => {
-            command = with_options_of_scripts(command.clone());
-            command.clone().try_get_matches()
+            let relaxed = with_options_of_scripts(command.clone());
+            match relaxed.clone().try_get_matches() {
+                Ok(matches) if script_is_option(&matches) => Err(error),
+                result => {
+                    command = relaxed;
+                    result
+                }
+            }
         }
         _ => Err(error),
     });
@@ -50,6 +57,32 @@ fn with_options_of_scripts(command: Command) -> Command {
     command.mut_subcommand("bash", change).mut_subcommand("shell", change)
 }
 
+/// Returns whether a script begins with an option, which is one of this program then.
+fn script_is_option(matches: &ArgMatches) -> bool {
+    let Some(("bash" | "shell", script)) = matches.subcommand() else { return false };
+    let mut words = script.get_raw("command").into_iter().flatten();
+    words.next().is_some_and(|word| word.as_bytes().starts_with(b"-"))
+}
+
+/// Replaces the advice to put `--` before an option, which would not have the effect of the option.
+fn improve(error: &mut Error) {
+    let text = error.to_string();
+    let has_script =
+        ["bash", "shell", "wrap"].iter().any(|name| text.contains(&format!("agent-tools {name} ")));
+    let Some(ContextValue::StyledStrs(mut tips)) = error.remove(ContextKind::Suggested) else {
+        return;
+    };
+    tips.retain(|tip| !tip.to_string().contains("as a value, use '-- "));
+    let is_script =
+        error.get(ContextKind::InvalidArg) == Some(&ContextValue::String("-c".to_owned()));
+    if has_script && is_script {
+        tips.push("give the script without '-c'".into());
+    }
+    if !tips.is_empty() {
+        error.insert(ContextKind::Suggested, ContextValue::StyledStrs(tips));
+    }
+}
+
 /// Returns the command line, with the examples of its help.
 pub(crate) fn command() -> Command {
     examples::add(Cli::command())
@@ -70,7 +103,8 @@ fn has_json(matches: &ArgMatches) -> bool {
 fn report(command: &Command, error: &Error) -> ExitCode {
     // The usage names no option that a variable sets.
     let plain = with_plain_usage(command.clone());
-    let again = plain.try_get_matches().err();
+    let mut again = plain.try_get_matches().err();
+    again.iter_mut().for_each(improve);
     let error = again.as_ref().unwrap_or(error);
     let is_failure =
         error.use_stderr() && error.kind() != ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand;

@@ -7,7 +7,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use agent_tools::policy::SandboxRuntimeConfig;
-use agent_tools::{NetworkSpec, SessionSpec};
+use agent_tools::{NetworkSpec, Restrictions, SessionSpec};
 use serde::Deserialize;
 
 use crate::failure::Failure;
@@ -30,6 +30,9 @@ pub(crate) struct Project {
     no_network: bool,
     /// Set to keep the skills of sessions as they are.
     pub(crate) read_only_skills: bool,
+    /// The file, if there is one.
+    #[serde(skip)]
+    file: PathBuf,
 }
 
 impl Project {
@@ -63,10 +66,28 @@ impl Project {
             let problem = problem.replace("unknown field", "a project can only restrict, not set");
             Failure::not_run_text(format!("{}:{line}: {problem}", file.display()))
         })?;
+        project.file = file;
         for path in project.deny_read.iter_mut().chain(&mut project.deny_write) {
             *path = dir.join(&*path);
         }
         Ok(project)
+    }
+
+    /// Returns the restrictions for the texts of denials.
+    pub(crate) fn restrictions(&self) -> Option<Restrictions> {
+        let mut restrictions = Restrictions::new(&self.file);
+        restrictions.no_network = self.no_network;
+        restrictions.read_only_skills = self.read_only_skills;
+        restrictions.deny_write.clone_from(&self.deny_write);
+        (!self.file.as_os_str().is_empty()).then_some(restrictions)
+    }
+
+    /// Returns a warning if the network that a session asks for has no effect.
+    pub(crate) fn warning(&self, asked: Option<&NetworkSpec>) -> Option<String> {
+        (self.no_network && asked.is_some()).then(|| {
+            let file = self.file.display();
+            format!("no-network in {file}: the options for the network have no effect")
+        })
     }
 
     /// Restricts a session.

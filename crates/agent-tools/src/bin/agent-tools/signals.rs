@@ -223,6 +223,17 @@ pub(crate) async fn use_files<T>(
     Err(received.into())
 }
 
+/// Does work that a signal ends, before it ends this process.
+pub(crate) async fn until_signal<T>(
+    work: impl Future<Output = Result<T, Failure>>,
+) -> Result<T, Failure> {
+    let mut signals = Signals::new().map_err(Failure::failed)?;
+    tokio::select! {
+        result = work => result,
+        received = signals.next() => Err(received.into()),
+    }
+}
+
 /// Prints the changes that a session could not store before the end.
 fn report(drained: &DrainReport) {
     match &drained.result {

@@ -36,12 +36,12 @@ pub(super) fn output() -> Value {
             "nextLine": {
                 "type": "integer",
                 "minimum": 1,
-                "description": "The startLine of the rest, if not all is shown",
+                "description": "The first line of the rest, if not all is shown",
             },
             "nextByte": {
                 "type": "integer",
                 "minimum": 0,
-                "description": "The startByte of the rest, if not all is shown",
+                "description": "The first byte of the rest, if not all is shown",
             },
             "redacted": { "type": "array", "items": { "type": "string" } },
             "unconfirmed": { "type": "string" },

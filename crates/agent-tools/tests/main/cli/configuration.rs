@@ -43,6 +43,25 @@ fn a_project_restricts_its_sessions_and_the_agent_cannot_change_that() {
     let here = cli.dir().canonicalize().unwrap();
     let change = format!("echo > {}/.agent-tools.toml", here.display());
     assert_ne!(cli.run(&["bash", "--allow-write", here.to_str().unwrap(), &change]).code, 0);
+    let file = here.join(".agent-tools.toml");
+    let file = file.display();
+    let restrictions = "no-network = true\nread-only-skills = true\ndeny-write = [\"data\"]\n";
+    cli.write(".agent-tools.toml", restrictions);
+    let command = format!("curl -s https://a.test || echo x > {data}/f; mkdir skills/x");
+    let options = ["--allow-write", data, "--allow-host", "a.test"];
+    let ran = cli.run(&[&["bash"], &options[..], &[&command]].concat());
+    for (target, change) in
+        [(data, "/data from deny-write in"), ("skills", "read-only-skills from")]
+    {
+        let remedy = format!("{change} {file}");
+        assert!(ran.stderr.contains(&remedy), "{target}: {}", ran.stderr);
+    }
+    assert!(ran.stderr.contains(&format!("warning: no-network in {file}")), "{}", ran.stderr);
+    for (target, change) in [("a.test", "no-network from"), (data, "/data from deny-write in")] {
+        let explained = cli.run(&[&["policy", "explain"], &options[..], &[target]].concat()).ok();
+        let remedy = format!("{change} {file}");
+        assert!(explained.stdout.contains(&remedy), "{}", explained.stdout);
+    }
     cli.write(".agent-tools.toml", "\nallow-read = [\"/\"]\n");
     let refused = cli.run(&["bash", "true"]);
     assert!(refused.stderr.contains(".agent-tools.toml:2: a project can only restrict"));
@@ -56,6 +75,21 @@ fn an_invalid_command_line_is_an_object_with_json_and_names_what_is_similar() {
     assert_eq!(ran.code, 2);
     let error = ran.json()["error"].as_str().unwrap().to_owned();
     assert!(error.contains("'--setings'") && error.contains("'--settings'"), "{error}");
+    let above = cli.run(&["mcp", "--timeout", "3", "--max-timeout", "1"]);
+    assert_eq!(above.code, 2);
+    assert!(above.stderr.contains("--timeout 3 is above --max-timeout 1"), "{}", above.stderr);
+    for (args, problem, tip) in [
+        (&["bash", "--sesion", "foo", "x"][..], "'--sesion'", "'--session'"),
+        (&["bash", "-c", "ls"], "'-c'", "give the script without '-c'"),
+        (&["shell", "-it", "ls"], "'-i'", ""),
+        (&["ls", "-a"], "'-a'", ""),
+    ] {
+        let ran = cli.run(args);
+        assert_eq!(ran.code, 2, "{args:?}: {}", ran.stderr);
+        assert!(ran.stderr.contains(problem) && ran.stderr.contains(tip), "{}", ran.stderr);
+        assert_eq!(ran.stderr.contains("tip:"), !tip.is_empty(), "{}", ran.stderr);
+    }
+    assert_eq!(cli.run(&["bash", "echo", "-c", "--sesion"]).ok().stdout, "-c --sesion\n");
     let set = Cli::with_environment(&[("AGENT_TOOLS_JSON", "1")]).run(&["session", "close"]);
     assert!(set.json()["error"].as_str().unwrap().contains("<ID>"), "{}", set.stdout);
     assert_eq!(cli.run(&["sandbox", "--setings", "f"]).stdout, "");

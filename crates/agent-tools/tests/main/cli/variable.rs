@@ -2,6 +2,7 @@
 
 use super::Cli;
 use crate::mcp::Server;
+use crate::terminal::{PROMPT, Setting, Terminal};
 
 #[test]
 fn variables_reach_the_command_and_are_never_printed() {
@@ -222,4 +223,24 @@ fn a_skipped_variable_is_reported_once_for_a_session() {
     assert!(next.json()["warnings"][0].as_str().unwrap().contains("OTHER"), "{}", next.stdout);
     let session = cli.run(&["bash", "--session", "new", "true"]).ok();
     assert!(session.stderr.contains("SHORT"), "{}", session.stderr);
+}
+
+#[test]
+fn a_terminal_does_not_show_the_value_of_a_variable() {
+    let setting = Setting { engine: "native", is_ordinary: false };
+    let Some(mut terminal) = Terminal::new(&setting) else { return };
+    let command = terminal.sandbox.split(' ').next().unwrap().to_owned() + " variable set KEY";
+    terminal.enter(&command);
+    terminal.expect("which is not shown");
+    assert!(!terminal.has_usual_modes());
+    terminal.press("hunter2\n\u{4}");
+    let shown = terminal.expect("set KEY");
+    assert!(!shown.contains("hunter2"), "{shown}");
+    terminal.expect(PROMPT);
+    assert!(terminal.has_usual_modes());
+    terminal.enter(&format!("{command} || stty -a"));
+    terminal.expect("which is not shown");
+    terminal.press("hunter2\u{3}");
+    let shown = terminal.expect(PROMPT);
+    assert!(shown.contains(" echo ") && !shown.contains("hunter2"), "{shown}");
 }

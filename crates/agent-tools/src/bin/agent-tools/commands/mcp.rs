@@ -23,19 +23,17 @@ use crate::toolset_args::ToolsetArgs;
 /// The time in which requests get the reason if the session cannot be opened.
 const LAST_ANSWERS: Duration = Duration::from_millis(500);
 
+/// The time limit of commands without another one.
+const USUAL_TIMEOUT: Duration = Duration::from_secs(120);
+
 #[derive(Args, Debug)]
 pub(crate) struct McpArgs {
     #[command(flatten)]
     tools: ToolsetArgs,
-    /// Time limit of commands whose call names none, in seconds.
-    #[arg(
-        long,
-        value_name = "SECS",
-        default_value = "120",
-        value_parser = seconds,
-        env = "AGENT_TOOLS_TIMEOUT"
-    )]
-    timeout: Duration,
+    /// Time limit of commands whose call names none, in seconds [default: 120, or --max-timeout if
+    /// that is less].
+    #[arg(long, value_name = "SECS", value_parser = seconds, env = "AGENT_TOOLS_TIMEOUT")]
+    timeout: Option<Duration>,
     /// Maximum time limit that a call may name, in seconds [default: none].
     #[arg(long, value_name = "SECS", value_parser = seconds, env = "AGENT_TOOLS_MAX_TIMEOUT")]
     max_timeout: Option<Duration>,
@@ -57,12 +55,20 @@ struct Server {
 }
 
 pub(crate) async fn run(context: &Context, args: McpArgs) -> Result<ExitCode, Failure> {
+    if let (Some(timeout), Some(max)) = (args.timeout, args.max_timeout)
+        && timeout > max
+    {
+        let (timeout, max) = (timeout.as_secs_f64(), max.as_secs_f64());
+        let problem = format!("--timeout {timeout} is above --max-timeout {max}");
+        return Err(Failure::usage(problem));
+    }
     let mut options = ServerOptions::default();
     options.max_timeout = args.max_timeout;
     let server = Server::start(options);
     let tools = args.tools.selection();
     let settings = |builder: SessionsBuilder| {
-        builder.timeout(args.timeout).max_output(args.max_output).tools(tools)
+        let timeout = args.timeout.unwrap_or(USUAL_TIMEOUT);
+        builder.timeout(timeout).max_output(args.max_output).tools(tools)
     };
     let open = server.open(context.open_with(&args.session, settings));
     let code = use_session(OnSignal::Drain, open, async |session| {

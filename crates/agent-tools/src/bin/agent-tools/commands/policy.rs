@@ -132,6 +132,7 @@ fn explain(
             (target.into_owned(), vec![("connect", verdict)])
         }
     };
+    let restrictions = context.project()?.restrictions();
     let verdicts: Vec<Explained> = verdicts
         .into_iter()
         .map(|(access, Verdict { allowed, rule, remedy, .. })| Explained {
@@ -140,7 +141,10 @@ fn explain(
             rule: rule.to_string(),
             remedy: remedy.and_then(|remedy| match settings {
                 Some(_) => agent_tools::remedy_setting(&remedy),
-                None => agent_tools::remedy_option(&remedy, |_| true),
+                None => match &restrictions {
+                    Some(restrictions) => restrictions.remedy(&remedy, |_| true),
+                    None => agent_tools::remedy_option(&remedy, |_| true),
+                },
             }),
         })
         .collect();

@@ -17,7 +17,8 @@ use crate::stdin;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum VariableCommand {
-    /// Set a variable to the text on standard input, without one line end at its end.
+    /// Set a variable to the text on standard input, without one line end at its end. A terminal
+    /// does not show the text.
     #[command(
         after_help = "Examples:\n  $ printf %s secret | agent-tools variable set API_TOKEN\n  \
                             $ printf %s secret | agent-tools variable set API_TOKEN \
@@ -134,7 +135,7 @@ async fn set(context: &Context, args: &SetArgs) -> Result<ExitCode, Failure> {
             "--encrypted needs the passphrase in AGENT_TOOLS_SECRET or --secret-file",
         ));
     }
-    let value = String::from_utf8(stdin::read("the value")?)
+    let value = String::from_utf8(stdin::read_secret("the value").await?)
         .map_err(|_| Failure::usage("the value is not UTF-8"))?;
     let value = SecretString::from(value.strip_suffix('\n').unwrap_or(&value));
     let hosts = args.hosts(&value)?;

@@ -1,0 +1,86 @@
+//! The file that restricts sessions beyond the options of a command.
+
+use std::path::{Path, PathBuf};
+
+use policy::Remedy;
+use skill_store::SKILLS_DIRECTORY;
+
+use crate::remedies::remedy_option;
+
+/// The restrictions of a file that options do not lift, for the texts of denials. The request of a
+/// session and [`SessionsBuilder`](crate::SessionsBuilder) enforce them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Restrictions {
+    /// The file.
+    pub file: PathBuf,
+    /// Set if the file has `no-network`.
+    pub no_network: bool,
+    /// Set if the file has `read-only-skills`.
+    pub read_only_skills: bool,
+    /// The absolute paths of `deny-write`.
+    pub deny_write: Vec<PathBuf>,
+}
+
+impl Restrictions {
+    /// Restricts nothing yet.
+    pub fn new(file: impl Into<PathBuf>) -> Self {
+        Self { file: file.into(), ..Self::default() }
+    }
+
+    /// Renders the change that allows an access like [`remedy_option`], and names the file if it
+    /// restricts the access.
+    pub fn remedy(&self, remedy: &Remedy, shows: impl Fn(&Path) -> bool) -> Option<String> {
+        self.change(remedy).or_else(|| remedy_option(remedy, shows))
+    }
+
+    /// Returns the change of the file that allows an access, if the file restricts it.
+    pub(crate) fn change(&self, remedy: &Remedy) -> Option<String> {
+        let key = match remedy {
+            Remedy::AllowDomain(_) | Remedy::RemoveDeniedDomain(_) if self.no_network => {
+                "no-network".to_owned()
+            }
+            Remedy::RemoveDenyWrite(entry) => {
+                let entry = Path::new(entry);
+                let same = |path: &&PathBuf| {
+                    path.as_path() == entry
+                        || path.canonicalize().is_ok_and(|path| path.as_path() == entry)
+                };
+                match self.deny_write.iter().find(same) {
+                    Some(path) => format!("{} from deny-write", path.display()),
+                    None if self.read_only_skills && entry.ends_with(SKILLS_DIRECTORY) => {
+                        "read-only-skills".to_owned()
+                    }
+                    None => return None,
+                }
+            }
+            _ => return None,
+        };
+        let within = if key.contains(' ') { "in" } else { "from" };
+        Some(format!("remove {key} {within} {}", self.file.display()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_remedy_names_the_file_only_if_it_restricts_the_access() {
+        let mut restrictions = Restrictions::new("/p/.agent-tools.toml");
+        let domain = Remedy::AllowDomain("a.test".to_owned());
+        let skills = Remedy::RemoveDenyWrite("/s/1/skills".to_owned());
+        let data = Remedy::RemoveDenyWrite("/p/data".to_owned());
+        let all = [&domain, &skills, &data];
+        assert!(all.iter().all(|remedy| restrictions.change(remedy).is_none()));
+        (restrictions.no_network, restrictions.read_only_skills) = (true, true);
+        restrictions.deny_write.push("/p/data".into());
+        let changes = all.map(|remedy| restrictions.change(remedy).unwrap());
+        let expected = [
+            "remove no-network from /p/.agent-tools.toml",
+            "remove read-only-skills from /p/.agent-tools.toml",
+            "remove /p/data from deny-write in /p/.agent-tools.toml",
+        ];
+        assert_eq!(changes, expected);
+    }
+}

@@ -1,0 +1,77 @@
+//! Texts of the tools of a session in the names of this toolset.
+
+use serde::de::Error as _;
+use serde_json::Value;
+
+use crate::sharing::SharingError;
+use crate::tool_error::ToolError;
+use crate::tools::call::{ToolContent, ToolResult};
+
+/// The names that texts of the session's tools have, and those of this toolset.
+const NAMES: [(&str, &str); 10] = [
+    ("editFile", "edit"),
+    ("readFile", "read"),
+    ("writeFile", "write"),
+    ("listFiles", "glob"),
+    ("oldString", "old_string"),
+    ("newString", "new_string"),
+    ("replaceAll", "replace_all"),
+    ("timeoutMs", "timeout_ms"),
+    ("startLine ", "line "),
+    ("endLine ", "line "),
+];
+/// Advice for which this toolset has no input.
+const BYTES: (&str, &str) = ("give a range of bytes instead of lines", "leave out view_range");
+
+/// Renames what the error of a call of `tool` mentions.
+pub(super) fn of_error(tool: &'static str, error: ToolError) -> ToolError {
+    match error {
+        ToolError::Failed { problem, .. } => ToolError::Failed { tool, problem: renamed(&problem) },
+        ToolError::Input { source, .. } => {
+            let source = serde_json::Error::custom(renamed(&source.to_string()));
+            ToolError::Input { tool, source }
+        }
+        ToolError::Sharing { source: SharingError::Served { kind, is_retryable, message } } => {
+            let message = if is_own(&message) { renamed(&message) } else { message };
+            SharingError::Served { kind, is_retryable, message }.into()
+        }
+        ToolError::Redacted { message, kind, is_retryable } => {
+            let message = if is_own(&message) { renamed(&message) } else { message };
+            ToolError::Redacted { message, kind, is_retryable }
+        }
+        other => other,
+    }
+}
+
+/// Names the input of `read` that continues with the rest of a file.
+pub(super) fn of_part(result: ToolResult) -> ToolResult {
+    let ToolResult { object, content } = result;
+    let ToolContent::Text(mut text) = content else { return ToolResult { object, content } };
+    let next = |key: &str| object.get(key).and_then(Value::as_u64);
+    let lines = next("nextLine").map(|next| {
+        (
+            format!("continue with startLine {next}]"),
+            format!("continue with view_range [{next}, -1]]"),
+        )
+    });
+    let bytes = next("nextByte").map(|next| {
+        let rest = format!("continue in bash: tail -c +{} FILE | head -c 30000]", next + 1);
+        (format!("continue with startByte {next}]"), rest)
+    });
+    for (from, to) in lines.into_iter().chain(bytes) {
+        if let Some(at) = text.rfind(&from) {
+            text.replace_range(at..at + from.len(), &to);
+        }
+    }
+    ToolResult { object, content: ToolContent::Text(text) }
+}
+
+/// Returns whether a text begins with the name of one of the session's tools.
+fn is_own(message: &str) -> bool {
+    NAMES.iter().any(|(name, _)| message.strip_prefix(name).is_some_and(|s| s.starts_with(": ")))
+        || message.starts_with("bash: ")
+}
+
+fn renamed(text: &str) -> String {
+    NAMES.iter().chain([&BYTES]).fold(text.to_owned(), |text, (from, to)| text.replace(from, to))
+}
