@@ -7,8 +7,8 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::process::getpgrp;
 use rustix::termios::{
-    InputModes, OptionalActions, Termios, Winsize, tcgetattr, tcgetpgrp, tcgetwinsize, tcsetattr,
-    tcsetwinsize,
+    InputModes, LocalModes, OptionalActions, Termios, Winsize, tcgetattr, tcgetpgrp, tcgetwinsize,
+    tcsetattr, tcsetwinsize,
 };
 
 /// Interval at which a process in the background looks for the foreground.
@@ -107,8 +107,8 @@ pub fn read_terminal(terminal: impl AsFd, buffer: &mut [u8]) -> io::Result<usize
     }
 }
 
-/// The caller's terminal in raw mode: keys arrive at once, and none is a signal. Dropping it
-/// restores the modes.
+/// The caller's terminal in other modes, such as raw mode: keys arrive at once, and none is a
+/// signal. Dropping it restores the modes.
 #[derive(Debug)]
 pub struct RawTerminal {
     terminal: OwnedFd,
@@ -126,6 +126,20 @@ impl RawTerminal {
         let mut raw = modes.clone();
         raw.make_raw();
         tcsetattr(&terminal, OptionalActions::Drain, &raw)?;
+        Ok(Self { terminal, modes })
+    }
+
+    /// Stops a terminal from showing its input, except line ends. All else stays as it is.
+    ///
+    /// # Errors
+    /// Like [`RawTerminal::enter`].
+    pub fn hide_input(terminal: impl AsFd) -> io::Result<Self> {
+        let terminal = terminal.as_fd().try_clone_to_owned()?;
+        let modes = tcgetattr(&terminal)?;
+        let mut hidden = modes.clone();
+        hidden.local_modes.remove(LocalModes::ECHO);
+        hidden.local_modes.insert(LocalModes::ECHONL);
+        tcsetattr(&terminal, OptionalActions::Flush, &hidden)?;
         Ok(Self { terminal, modes })
     }
 

@@ -2,7 +2,7 @@
 
 use std::io::{IsTerminal, Read, stdin};
 
-use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
+use sandbox_core::RawTerminal;
 
 use crate::failure::Failure;
 use crate::output::errln;
@@ -23,7 +23,7 @@ pub(crate) async fn read_secret(subject: &str) -> Result<Vec<u8>, Failure> {
     }
     // A signal restores the terminal before it ends this process.
     signals::until_signal(async {
-        let _hidden = HiddenInput::begin().map_err(Failure::failed)?;
+        let _hidden = RawTerminal::hide_input(stdin()).map_err(Failure::failed)?;
         errln!("agent-tools: type {subject}, which is not shown; end it with Enter and Ctrl-D");
         tokio::task::spawn_blocking(read_to_end).await.map_err(Failure::failed)?
     })
@@ -34,26 +34,4 @@ fn read_to_end() -> Result<Vec<u8>, Failure> {
     let mut bytes = Vec::new();
     stdin().read_to_end(&mut bytes).map_err(Failure::failed)?;
     Ok(bytes)
-}
-
-/// A terminal that does not show its input but line ends. Dropping it restores the modes.
-struct HiddenInput {
-    modes: Termios,
-}
-
-impl HiddenInput {
-    fn begin() -> rustix::io::Result<Self> {
-        let modes = tcgetattr(stdin())?;
-        let mut hidden = modes.clone();
-        hidden.local_modes.remove(LocalModes::ECHO);
-        hidden.local_modes.insert(LocalModes::ECHONL);
-        tcsetattr(stdin(), OptionalActions::Flush, &hidden)?;
-        Ok(Self { modes })
-    }
-}
-
-impl Drop for HiddenInput {
-    fn drop(&mut self) {
-        let _ = tcsetattr(stdin(), OptionalActions::Now, &self.modes);
-    }
 }
