@@ -118,7 +118,7 @@ impl Call for ExportTar<'_> {
 
     async fn run_on(self, session: &LocalSession) -> Result<TarReport, ToolError> {
         let exported = session.export_tar(&self.path, pipe(self.pipe)?);
-        session.record("exportTar", &self.path, exported).await
+        session.record("exportTar", recorded(&self.path), exported).await
     }
 }
 
@@ -137,8 +137,13 @@ impl Call for ImportTar<'_> {
 
     async fn run_on(self, session: &LocalSession) -> Result<TarReport, ToolError> {
         let imported = session.import_tar(&self.path, self.limits, pipe(self.pipe)?);
-        session.record("importTar", &self.path, imported).await
+        session.record("importTar", recorded(&self.path), imported).await
     }
+}
+
+/// Returns the path of a call as its record has it. The session directory itself has a name there.
+fn recorded(path: &str) -> &str {
+    if path.is_empty() { "." } else { path }
 }
 
 fn pipe(descriptor: Option<OwnedFd>) -> Result<File, ToolError> {

@@ -191,8 +191,13 @@ fn failed(problem: String) -> ToolError {
 
 /// Returns the first placeholder in a text, such as `[redacted:TOKEN]`.
 fn placeholder(text: &str) -> Option<&str> {
+    placeholders(text).next()
+}
+
+/// Returns all placeholders in a text.
+pub(super) fn placeholders(text: &str) -> impl Iterator<Item = &str> {
     const START: &str = "[redacted:";
-    text.match_indices(START).find_map(|(at, _)| {
+    text.match_indices(START).filter_map(|(at, _)| {
         let rest = &text[at + START.len()..];
         let length = rest.find(|c: char| !c.is_ascii_alphanumeric() && c != '_')?;
         let is_whole = length > 0 && rest[length..].starts_with(']');

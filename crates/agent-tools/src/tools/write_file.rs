@@ -13,6 +13,8 @@ use serde_json::{Value, json};
 
 use super::call::ToolContent;
 use super::definition::{self, Definition, Effects, Surroundings, object_schema, parse, result};
+use super::edit_file::placeholders;
+use super::read_file::ByteRange;
 use crate::printable::Printable;
 use crate::session::{INLINE_BYTES, LocalSession, Session, blocking};
 use crate::sharing::WriteFile;
@@ -40,7 +42,10 @@ pub(super) const DEFINITION: Definition = Definition {
         Box::pin(async move {
             let WriteFileInput { path, content, encoding } = parse(NAME, input)?;
             let content = match encoding {
-                Encoding::Utf8 => content.into_bytes(),
+                Encoding::Utf8 => {
+                    check_placeholders(session, &path, &content).await?;
+                    content.into_bytes()
+                }
                 Encoding::Base64 => decode(&content)?,
             };
             let output = session.write_file(&path, &content).await?;
@@ -52,7 +57,8 @@ pub(super) const DEFINITION: Definition = Definition {
 fn describe(surroundings: &Surroundings<'_>) -> String {
     format!(
         "Write a file of the session, replacing what was there. \
-         Missing directories are created. {}",
+         Missing directories are created. A text that a result shows as [redacted:NAME] cannot be \
+         written. {}",
         super::path_rules(surroundings)
     )
 }
@@ -105,6 +111,26 @@ enum Encoding {
     Utf8,
     #[serde(rename = "base64")]
     Base64,
+}
+
+/// Refuses a placeholder that a result showed for the value of a variable: the file would lose the
+/// value. The file may have that very text already.
+async fn check_placeholders(session: &Session, path: &str, text: &str) -> Result<(), ToolError> {
+    if !session.settings.redact || placeholders(text).next().is_none() {
+        return Ok(());
+    }
+    let whole = ByteRange { start: 0, end: None };
+    let existing = session.read_range(path, whole).await.map(|read| read.bytes).unwrap_or_default();
+    let existing = String::from_utf8_lossy(&existing);
+    let Some(found) = placeholders(text).find(|found| !existing.contains(found)) else {
+        return Ok(());
+    };
+    let problem = format!(
+        "{path}: the content has {found}, which only stands for the value of a variable in \
+         results, and nothing was written; change the text around it with a command or an edit, or \
+         let a command write the value with $NAME"
+    );
+    Err(ToolError::Failed { tool: NAME, problem })
 }
 
 /// Decodes base64, which may be folded.

@@ -100,6 +100,13 @@ async fn files_are_edited_listed_and_searched_within_the_policy() {
         json!({ "path": "src/deep/b.rs", "oldString": "key=[redacted:TOKEN]", "newString": "" });
     let refused = error(&session, "editFile", redacted).await;
     assert!(refused.contains("stands for the value of a variable"), "{refused}");
+    let read = session.call("readFile", json!({ "path": "src/deep/b.rs" })).await.unwrap();
+    let back = json!({ "path": "src/deep/b.rs", "content": read["content"] });
+    let refused = error(&session, "writeFile", back).await;
+    assert!(refused.contains("[redacted:TOKEN], which only stands for"), "{refused}");
+    session.write_file("doc", b"an [redacted:X]").await.unwrap();
+    let same = json!({ "path": "doc", "content": "the [redacted:X]" });
+    session.call("writeFile", same).await.unwrap();
     let outward = json!({ "path": "out/passwd", "oldString": "root", "newString": "" });
     assert!(error(&session, "editFile", outward).await.contains("leads out of"));
 }

@@ -3,6 +3,7 @@
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, symlink};
 
 use super::Cli;
+use crate::mcp::Server;
 
 #[test]
 fn files_are_listed_printed_and_copied_in_and_out() {
@@ -83,6 +84,34 @@ fn a_copy_replaces_regular_files_only_and_keeps_their_mode_and_owner() {
     assert!(fifo.metadata().unwrap().file_type().is_fifo() && at("link").is_symlink());
     let left = std::fs::read_dir(cli.dir()).unwrap();
     assert!(!left.into_iter().any(|name| name.unwrap().path().extension() == Some("new".as_ref())));
+}
+
+#[test]
+fn a_copy_that_would_be_lost_or_copies_nothing_fails_and_every_copy_is_recorded() {
+    let cli = Cli::new();
+    cli.write("a.txt", "a");
+    let lost = "/tmp ends with this process; use the session directory";
+    for args in
+        [&["cp", "a.txt", ":/tmp/x"][..], &["cp", "a.txt", ":/tmp"], &["write-file", "/tmp/x"]]
+    {
+        let refused = cli.run(args);
+        assert!(refused.code == 1 && refused.stderr.contains(lost), "{}", refused.stderr);
+    }
+    let none = cli.run(&["cp", "/dev/null", ":q"]);
+    assert!(none.code == 1 && none.stderr.contains("/dev/null is a FIFO"), "{}", none.stderr);
+    assert_eq!(none.stdout, "");
+    cli.run(&["cp", "a.txt", ":"]).ok();
+    cli.run(&["bash", "mkdir d"]).ok();
+    cli.run(&["cp", ":a.txt", "b.txt"]).ok();
+    let onto_file = cli.run(&["cp", ":d", "b.txt"]).stderr;
+    assert!(onto_file.contains("the target b.txt is a symlink or a file"), "{onto_file}");
+    let logs = cli.run(&["logs"]).ok().stdout;
+    assert!(logs.contains("importTar: .\n") && logs.contains("exportTar: a.txt\n"), "{logs}");
+
+    let mut server = Server::start_with(&cli, &["mcp"]);
+    server.call("bash", serde_json::json!({ "command": "true" }));
+    cli.run(&["cp", "a.txt", ":/tmp/x"]).ok();
+    assert_eq!(cli.run(&["cat", "/tmp/x"]).ok().stdout, "a");
 }
 
 #[test]

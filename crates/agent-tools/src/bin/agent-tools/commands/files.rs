@@ -13,7 +13,7 @@ use std::process::ExitCode;
 use agent_tools::{FileKind, ListOptions, ListedEntry, Session, printable};
 use clap::{Args, Subcommand};
 
-use super::tools::print_file;
+use super::tools::{check_lasts, print_file};
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::options::{SessionArgs, session_path};
@@ -38,7 +38,9 @@ pub(crate) enum FileCommand {
     /// its own name; otherwise it gets the name of the target. Directories are merged, and files
     /// replaced, with their mode and owner on the way out. A target that is a symlink, a FIFO or a
     /// device is refused there. Symlinks that lead out of the copied directory, also through other
-    /// symlinks, are refused on the way in, and left out on the way out. Nothing is redacted.
+    /// symlinks, are refused on the way in, and left out on the way out. `/tmp` of a session ends
+    /// with the process that has the session open, so a copy into it needs another one, such as
+    /// `mcp`. Nothing is redacted.
     #[command(after_help = "Examples:\n  $ agent-tools cp report.csv :\n  \
                             $ agent-tools cp ./data :inputs/data\n  \
                             $ agent-tools cp :inputs ./copy")]
@@ -178,6 +180,7 @@ async fn cp(context: &Context, args: Cp) -> Result<ExitCode, Failure> {
     use_session(OnSignal::Kill, context.open(&args.session), async |session| {
         let copied = match &places {
             (CopySide::Host(from), CopySide::Session(to)) => {
+                check_lasts(session, to)?;
                 copy_in::copy(session, from, to).await?
             }
             (CopySide::Session(from), CopySide::Host(to)) => {

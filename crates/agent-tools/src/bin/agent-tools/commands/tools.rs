@@ -10,6 +10,7 @@ use agent_tools::{ByteRange, Session, ToolError};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use clap::{Args, Subcommand};
+use sandbox_core::SessionPath;
 
 use crate::context::Context;
 use crate::failure::Failure;
@@ -43,6 +44,9 @@ pub(crate) enum ToolCommand {
     #[command(after_help = "Example:\n  $ agent-tools read-file greeting.txt")]
     ReadFile(ReadFile),
     /// Write a file of a session, from standard input or --content.
+    ///
+    /// A file in `/tmp` would end with this process, and is refused unless another process has the
+    /// session open.
     #[command(
         after_help = "Examples:\n  $ agent-tools write-file notes.txt --content 'some text'\n  \
                             $ echo 'some text' | agent-tools write-file notes.txt"
@@ -117,6 +121,7 @@ async fn write_file(context: &Context, args: WriteFile) -> Result<ExitCode, Fail
         None => stdin::read("the content")?,
     };
     use_session(OnSignal::Kill, context.open(&args.session), async |session| {
+        check_lasts(session, &args.path)?;
         let output = session.write_file(&args.path, &content).await.map_err(Failure::failed)?;
         context.print(&output, || {
             outln!("{}", output.url.as_deref().unwrap_or(&output.path));
@@ -126,6 +131,17 @@ async fn write_file(context: &Context, args: WriteFile) -> Result<ExitCode, Fail
     })
     .await
     .map_err(Failure::into_failed)
+}
+
+/// Returns an error for a path in `/tmp` of a session that ends with this process.
+pub(super) fn check_lasts(session: &Session, path: &str) -> Result<(), Failure> {
+    let outside = SessionPath::outside(session.dir(), path);
+    if session.is_served_elsewhere() || !outside.is_some_and(|path| path.starts_with("/tmp")) {
+        return Ok(());
+    }
+    Err(Failure::failed_text(format!(
+        "cannot write {path}: /tmp ends with this process; use the session directory"
+    )))
 }
 
 pub(super) fn seconds(text: &str) -> Result<Duration, String> {

@@ -25,6 +25,13 @@ pub(super) async fn copy(
 ) -> std::result::Result<Copied, Failure> {
     let named = |error| Failure::failed_text(format!("cannot read {}: {error}", from.display()));
     let source = from.metadata().map_err(named)?;
+    if !source.is_dir() && !source.is_file() {
+        return Err(Failure::failed_text(format!(
+            "{} is a FIFO, a socket or a device, and cannot be copied; `agent-tools write-file` \
+             stores its standard input",
+            from.display()
+        )));
+    }
     let target = target(session, from, to).await?;
     let (dir, name) = if source.is_dir() {
         (target.clone(), String::new())
