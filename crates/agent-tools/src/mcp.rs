@@ -10,9 +10,10 @@ use std::time::Duration;
 use rmcp::handler::server::ServerHandler;
 use rmcp::model::{
     CallToolRequestParams, CallToolResponse, CallToolResult, ContentBlock, CustomRequest,
-    CustomResult, ErrorCode, Implementation, JsonObject, ListResourcesResult, ListToolsResult,
-    PaginatedRequestParams, ReadResourceRequestParams, ReadResourceResponse, ServerCapabilities,
-    ServerConfig, Tool, ToolAnnotations,
+    CustomResult, ErrorCode, GetPromptRequestParams, GetPromptResponse, Implementation, JsonObject,
+    ListPromptsResult, ListResourcesResult, ListToolsResult, PaginatedRequestParams,
+    ReadResourceRequestParams, ReadResourceResponse, ServerCapabilities, ServerConfig, Tool,
+    ToolAnnotations,
 };
 use rmcp::service::{RequestContext, RoleServer, ServiceExt};
 use serde_json::{Value, json};
@@ -219,6 +220,22 @@ impl ServerHandler for Server {
         Ok(skills::read(&*self.session().await?, &request.uri).await?.into())
     }
 
+    async fn list_prompts(
+        &self,
+        _request: Option<PaginatedRequestParams>,
+        _context: RequestContext<RoleServer>,
+    ) -> Result<ListPromptsResult, rmcp::ErrorData> {
+        Err(without_prompts())
+    }
+
+    async fn get_prompt(
+        &self,
+        _request: GetPromptRequestParams,
+        _context: RequestContext<RoleServer>,
+    ) -> Result<GetPromptResponse, rmcp::ErrorData> {
+        Err(without_prompts())
+    }
+
     /// Answers a request of an unknown method, or with parameters of another form.
     async fn on_custom_request(
         &self,
@@ -246,6 +263,10 @@ impl ServerHandler for Server {
         };
         Err(rmcp::ErrorData::invalid_params(format!("{method} {problem}"), None))
     }
+}
+
+fn without_prompts() -> rmcp::ErrorData {
+    rmcp::ErrorData::new(ErrorCode::METHOD_NOT_FOUND, "this server has no prompts", None)
 }
 
 /// The instructions, which few clients show to the model.

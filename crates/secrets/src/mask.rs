@@ -223,7 +223,10 @@ pub enum MaskError {
         name: String,
     },
     /// The value is shorter than [`Redactor::MIN_SECRET_BYTES`], so answers could not be redacted.
-    #[error("the value of {name} is too short to be masked")]
+    #[error(
+        "the value of {name} is too short to be masked: it has fewer than {} bytes",
+        Redactor::MIN_SECRET_BYTES
+    )]
     #[non_exhaustive]
     TooShort {
         /// The name.
@@ -272,7 +275,8 @@ mod tests {
     #[test]
     fn impossible_masks_are_errors() {
         let error = |masks: Vec<Mask>| Masks::new(masks).unwrap_err().to_string();
-        assert_eq!(error(vec![mask("A", "12345 ")]), "the value of A is too short to be masked");
+        let short = "the value of A is too short to be masked: it has fewer than 6 bytes";
+        assert_eq!(error(vec![mask("A", "12345 ")]), short);
         assert_eq!(error(vec![mask("A", "123456"), mask("A", "123456")]), "A is masked twice");
         let nowhere = Mask::new("A", SecretString::from("123456"), [""; 0]);
         assert_eq!(error(vec![nowhere]), "the mask of A has no hosts");

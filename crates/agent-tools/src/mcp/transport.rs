@@ -1,11 +1,11 @@
 //! Lines of JSON as the transport of the server. The client waits for an answer to every request,
 //! so one that cannot be handled gets an error.
 
-use rmcp::model::{ErrorData, RequestId};
+use rmcp::model::{ErrorData, JsonRpcMessage, RequestId};
 use rmcp::service::{RoleServer, RxJsonRpcMessage, TxJsonRpcMessage};
 use rmcp::transport::Transport;
 use rmcp::transport::async_rw::AsyncRwTransport;
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWrite, BufReader, Empty};
 
@@ -98,6 +98,10 @@ impl Line {
             return Received::Nothing;
         }
         match serde_json::from_slice(text) {
+            Ok(JsonRpcMessage::Notification(_)) if has_null_id(text) => {
+                let problem = "the id of a request is a number or a text, not null";
+                Received::Invalid(None, ErrorData::invalid_request(problem, None))
+            }
             Ok(message) => Received::Message(Box::new(message)),
             Err(error) => explain(text, &error),
         }
@@ -108,10 +112,21 @@ impl Line {
 /// anything, also escapes that are no characters.
 #[derive(Deserialize)]
 struct Envelope {
-    #[serde(default)]
+    /// `Some(Value::Null)` for `null`, which is no id.
+    #[serde(default, deserialize_with = "present")]
     id: Option<Value>,
     #[serde(default)]
     method: Option<String>,
+}
+
+fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Value>, D::Error> {
+    Value::deserialize(deserializer).map(Some)
+}
+
+/// Returns whether a text that parses as a notification is a request with the id `null`.
+fn has_null_id(text: &[u8]) -> bool {
+    let envelope: Option<Envelope> = serde_json::from_slice(text).ok();
+    envelope.is_some_and(|envelope| envelope.id == Some(Value::Null))
 }
 
 /// Explains a text that is no message.
@@ -229,6 +244,8 @@ mod tests {
             Some(RequestId::String("x".into()))
         });
         check("[1, 2]", -32600, None);
+        check(r#"{"jsonrpc":"2.0","id":null,"method":"ping"}"#, -32600, None);
+        check(r#"{"jsonrpc":"2.0","id":null,"method":"x/y"}"#, -32600, None);
         check("5", -32600, None);
         let unknown = Line { bytes: br#"{"jsonrpc":"1","method":"x"}"#.to_vec(), head: None };
         assert!(matches!(unknown.parse(), Received::Nothing));

@@ -135,7 +135,10 @@ calls! {
     9: ReportStatus => SessionStatus, TransferError,
         |_, session| Ok(session.workspace.status().await);
     10: WrapCommand<'_> => String, ToolError,
-        |call, session| session.wrap_command(&call.command, call.timeout, call.linger);
+        |call, session| {
+            let line = async { session.wrap_command(&call.command, call.timeout, call.linger) };
+            session.record("wrap", &call.command, line).await
+        };
     11: Delete => (), CloseError,
         |_, session| session.delete().await;
     12: ReadHistory<'_> => Vec<HistoryEntry>, TransferError,

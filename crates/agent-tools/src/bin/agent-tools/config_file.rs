@@ -193,8 +193,11 @@ impl Source<'_> {
         let parsed = command.try_get_matches_from(words);
         parsed.map(drop).map_err(|error| {
             let text = error.to_string();
-            let problem = text.trim_start_matches("error: ").lines().next().unwrap_or_default();
-            self.failure(span, &problem.replace(" for '--value <value>'", ""))
+            let mut lines = text.trim_start_matches("error: ").lines();
+            let problem = lines.next().unwrap_or_default().replace(" for '--value <value>'", "");
+            let values = lines.find(|line| line.trim_start().starts_with("[possible values: "));
+            let values = values.map_or(String::new(), |values| format!(" {}", values.trim_start()));
+            self.failure(span, &(problem + &values))
         })
     }
 }
@@ -314,6 +317,14 @@ mod tests {
         }
     }
 
+    #[track_caller]
+    fn check_start(text: &str, expected: &str) {
+        let applied = apply_text(&Cli::command(), Path::new("/h/agent-tools.toml"), text);
+        let failure = applied.unwrap_err();
+        let start = format!("/h/agent-tools.toml:{expected}");
+        assert!(failure.message().starts_with(&start), "{}", failure.message());
+    }
+
     #[test]
     fn keys_are_the_defaults_of_options_and_tables_those_of_one_subcommand() {
         let text = "store = \"s3://b\"\ntimeout = 5\n[mcp]\ntimeout = 7.5\n";
@@ -360,5 +371,7 @@ mod tests {
         check("home = \"/x\"", &[], Err(home));
         let number = "1: invalid value 'soon': expected a number of seconds, such as 30 or 0.5";
         check("timeout = \"soon\"", &[], Err(number));
+        let values = "1: invalid value 'maybe' [possible values: ";
+        check_start("takeover = \"maybe\"", values);
     }
 }

@@ -120,8 +120,9 @@ enum Command {
     Tools(ToolListArgs),
     /// Run a bash command in a session on the standard streams of this process.
     ///
-    /// Unlike `bash`, it passes standard input and the terminal to the command, and shows output
-    /// at once and as it is, so values of variables are not redacted. Exits like `bash`.
+    /// Unlike with `bash`, the command has the descriptors of this process itself, so its output is
+    /// as it is: values of variables are not redacted, and there are no notes about refusals.
+    /// `logs` lists the command without its exit code. Exits like `bash`.
     #[command(after_help = "Examples:\n  $ echo 'some text' | agent-tools wrap wc -w\n  \
                             $ agent-tools wrap 'test -t 1 || echo no terminal'")]
     Wrap(WrapArgs),
@@ -145,8 +146,10 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(code) => return code,
     };
+    let is_debugged = matches!(&cli.command, Command::Sandbox(args) if args.debug);
+    let usual = if is_debugged { "debug" } else { "error,agent_tools::waiting=warn" };
     let filter = tracing_subscriber::EnvFilter::try_from_env("AGENT_TOOLS_LOG")
-        .unwrap_or_else(|_| "error,agent_tools::waiting=warn".into());
+        .unwrap_or_else(|_| usual.into());
     let is_terminal = std::io::stderr().is_terminal();
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(is_terminal);
     if cli.global.no_redact {

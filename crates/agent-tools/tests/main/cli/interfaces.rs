@@ -28,6 +28,13 @@ fn a_wrapped_command_has_the_standard_streams_of_the_caller() {
     assert_eq!(cli.run(&["read-file", "made"]).ok().stdout, "x\n");
     let stored = cli.home().join("store/user_local/sessions/default/made");
     assert!(stored.exists(), "the file was mirrored");
+    let late = cli.run(&["wrap", "--timeout", "0.2", "sleep", "60"]);
+    assert_eq!(
+        (late.code, late.stderr.lines().last()),
+        (124, Some("timed out after 0.2 s: the command and its children were killed"))
+    );
+    let logged = cli.run(&["logs"]).ok().stdout;
+    assert!(logged.contains("wrap: cat; echo e") && logged.contains("wrap: sleep 60"), "{logged}");
     let alone = cli.run(&["wrap", "--print", "true"]);
     assert_eq!(alone.code, 125);
     assert!(alone.stderr.contains("no other process has the session open"), "{}", alone.stderr);

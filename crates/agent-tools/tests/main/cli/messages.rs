@@ -59,9 +59,12 @@ fn an_empty_list_says_so_and_is_an_empty_array_in_json() {
         assert_eq!((&*ran.stdout, &*ran.stderr), ("[]\n", ""), "{command:?}");
     };
     check(&["session", "list"], "no session is on this machine");
+    let nobody = ["session", "list", "--user", "nobody"];
+    check(&nobody, "no session of user nobody is on this machine");
     check(&["skill", "list"], "the store has no skill");
     check(&["variable", "list"], "no variable is set");
     cli.run(&["bash", "true"]).ok();
+    check(&["logs", "--failed"], "no call of session default that is recorded here failed");
     check(&["session", "history", "default"], "the log of session default has no entry");
     check(&["session", "history", "default", "f"], "no retained entry changed f");
 }

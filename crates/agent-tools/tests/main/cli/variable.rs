@@ -22,6 +22,11 @@ fn variables_reach_the_command_and_are_never_printed() {
     cli.run(&["variable", "remove", "PLAIN"]).ok();
     assert_eq!(cli.run(&["bash", "echo \"[$PLAIN]\""]).ok().stdout, "[]\n");
     assert_eq!(cli.run(&["variable", "remove", "PLAIN"]).code, 1);
+    for name in ["1A", "A B", "A-B", "", "É"] {
+        let set = cli.run_with(&["variable", "set", name], "x");
+        let reason = "is no name of a variable for shells";
+        assert!(set.code == 2 && set.stderr.contains(reason), "{name}: {}", set.stderr);
+    }
     for name in ["LD_PRELOAD", "PATH", "EDITOR", "npm_config_node_options"] {
         let set = cli.run_with(&["variable", "set", name], "x");
         assert!(set.code == 1 && set.stderr.contains("could hijack"), "{name}: {}", set.stderr);
@@ -37,7 +42,7 @@ fn hosts_of_a_variable_are_checked_listed_and_kept() {
     for (options, value, problem) in [
         (&["--host", "a b"][..], "long enough", "a b"),
         (&["--host", "*.github.io"], "long enough", "different owners"),
-        (&["--host", "a.test"], "short", "too short"),
+        (&["--host", "a.test"], "short", "fewer than 6 bytes"),
         (&["--in", "body"], "long enough", "--host"),
         (&["--host", "a.test", "--in", "path"], "long enough", "path"),
     ] {

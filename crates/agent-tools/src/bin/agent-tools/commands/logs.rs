@@ -26,6 +26,7 @@ pub(crate) struct LogsArgs {
 
 pub(crate) fn run(context: &Context, args: &LogsArgs) -> Result<ExitCode, Failure> {
     let mut calls = context.home()?.calls(&args.session).map_err(Failure::failed)?;
+    let is_recorded = !calls.is_empty();
     if args.failed {
         calls.retain(has_failed);
     }
@@ -43,7 +44,9 @@ pub(crate) fn run(context: &Context, args: &LogsArgs) -> Result<ExitCode, Failur
                 outln!("    error: {}", printable(error));
             }
         }
-        if calls.is_empty() {
+        if calls.is_empty() && is_recorded && args.failed {
+            errln!("agent-tools: no call of session {} that is recorded here failed", args.session);
+        } else if calls.is_empty() {
             errln!("agent-tools: no call of session {} is recorded here", args.session);
         }
     })?;

@@ -44,6 +44,9 @@ pub(crate) struct SandboxArgs {
     /// Script for bash, instead of a program and its arguments.
     #[arg(short = 'c', value_name = "SCRIPT", allow_hyphen_values = true)]
     script: Option<OsString>,
+    /// Log on standard error, as srt does. Of the options of srt, only --control-fd is absent.
+    #[arg(short, long)]
+    pub(crate) debug: bool,
     /// Program and its arguments.
     #[arg(trailing_var_arg = true, value_name = "PROGRAM")]
     command: Vec<OsString>,

@@ -126,8 +126,22 @@ pub(crate) async fn run(context: &Context, command: VariableCommand) -> Result<E
     .map_err(Failure::into_failed)
 }
 
+/// Returns whether a shell can read a variable of this name (POSIX, 3.216).
+fn is_shell_name(name: &str) -> bool {
+    let is_word = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
+    name.bytes().all(is_word)
+        && !name.starts_with(|first: char| first.is_ascii_digit())
+        && !name.is_empty()
+}
+
 async fn set(context: &Context, args: &SetArgs) -> Result<ExitCode, Failure> {
     let SetArgs { name, encrypted, .. } = args;
+    if !is_shell_name(name) {
+        return Err(Failure::usage(format!(
+            "{name:?} is no name of a variable for shells: it needs letters, digits and `_`, and \
+             no digit at its beginning"
+        )));
+    }
     let encrypted = *encrypted;
     let encryption = if encrypted { Encryption::CryptoJs } else { Encryption::Plain };
     if encrypted && context.passphrase()?.is_none() {

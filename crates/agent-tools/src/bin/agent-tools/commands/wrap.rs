@@ -3,7 +3,7 @@
 use std::ffi::{OsStr, OsString};
 use std::os::unix::process::ExitStatusExt;
 use std::process::{ExitCode, ExitStatus};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use agent_tools::{PendingGroup, Session, SessionsBuilder};
 use clap::Args;
@@ -20,6 +20,9 @@ use crate::signals::{OnSignal, use_session};
 
 /// The shell that runs the line of a wrapped command.
 const SHELL: [&str; 2] = ["/bin/sh", "-c"];
+
+/// The exit code of a command that exceeds its time limit.
+const TIMED_OUT: i32 = 124;
 
 #[derive(Args, Debug)]
 pub(crate) struct WrapArgs {
@@ -72,8 +75,13 @@ pub(crate) async fn run(context: &Context, args: WrapArgs) -> Result<ExitCode, F
         }
         let mut child = Command::new(SHELL[0]);
         child.arg(SHELL[1]).arg(&line).kill_on_drop(true);
+        let begun = Instant::now();
         let status = child.status().await.map_err(Failure::not_run)?;
         report_files(session).await;
+        if status.code() == Some(TIMED_OUT) && begun.elapsed() >= args.timeout {
+            let limit = args.timeout.as_secs_f64();
+            errln!("timed out after {limit} s: the command and its children were killed");
+        }
         Ok(ExitCode::from(code(status)))
     })
     .await

@@ -71,7 +71,8 @@ pub(super) async fn run(
             }
         }
         if found.is_empty() {
-            errln!("agent-tools: no session is on this machine");
+            let of = user.map_or(String::new(), |user| format!(" of user {user}"));
+            errln!("agent-tools: no session{of} is on this machine");
         }
     })?;
     Ok(ExitCode::SUCCESS)
