@@ -59,8 +59,8 @@ fn an_empty_list_says_so_and_is_an_empty_array_in_json() {
         assert_eq!((&*ran.stdout, &*ran.stderr), ("[]\n", ""), "{command:?}");
     };
     check(&["session", "list"], "no session is on this machine");
-    let nobody = ["session", "list", "--user", "nobody"];
-    check(&nobody, "no session of user nobody is on this machine");
+    let zoe = ["session", "list", "--user", "zoe"];
+    check(&zoe, "no session of user zoe is on this machine");
     check(&["skill", "list"], "the store has no skill");
     check(&["variable", "list"], "no variable is set");
     cli.run(&["bash", "true"]).ok();
