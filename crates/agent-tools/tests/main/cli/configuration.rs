@@ -90,6 +90,8 @@ fn an_invalid_command_line_is_an_object_with_json_and_names_what_is_similar() {
         assert_eq!(ran.stderr.contains("tip:"), !tip.is_empty(), "{}", ran.stderr);
     }
     assert_eq!(cli.run(&["bash", "echo", "-c", "--sesion"]).ok().stdout, "-c --sesion\n");
+    let debugged = cli.run(&["sandbox", "--debug", "true"]).ok();
+    assert!(debugged.stderr.contains("opening a sandbox"), "{}", debugged.stderr);
     let set = Cli::with_environment(&[("AGENT_TOOLS_JSON", "1")]).run(&["session", "close"]);
     assert!(set.json()["error"].as_str().unwrap().contains("<ID>"), "{}", set.stdout);
     assert_eq!(cli.run(&["sandbox", "--setings", "f"]).stdout, "");

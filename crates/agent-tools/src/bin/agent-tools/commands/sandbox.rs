@@ -71,6 +71,7 @@ pub(crate) async fn run(context: &Context, args: SandboxArgs) -> Result<ExitCode
     let network = args.network.spec()?.unwrap_or_default();
     network.add_to_settings(&mut config.network);
     context.project()?.restrict_settings(&mut config);
+    tracing::debug!(dir = %cwd.display(), ?tier, config = %config.to_json(), "opening a sandbox");
     let policy = settings::policy_of_command(config, &cwd, home.as_ref(), tier)?;
     if let Some(problem) = settings::hidden_start(&policy, &cwd) {
         return Err(Failure::not_run_text(problem));
