@@ -58,8 +58,9 @@ async fn a_command_has_a_terminal_of_its_own_with_a_size_and_keys() {
     screen.expect("31 91\r\ny\r\n").await;
     terminal.resize(TerminalSize { rows: 5, columns: 40 }).unwrap();
     let waits = tokio::spawn(async move { (running.wait().await, running) });
-    screen.press("stty size; cat\n").await;
-    screen.expect("5 40\r\n").await;
+    // The program itself says that it has the terminal.
+    screen.press("stty size; sh -c 'echo rea''dy; exec cat'\n").await;
+    screen.expect("5 40\r\nready\r\n").await;
     screen.press("\x03").await;
     screen.expect("^C").await;
     screen.expect("in> ").await;

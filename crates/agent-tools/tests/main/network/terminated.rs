@@ -229,7 +229,11 @@ fn settings_terminate_all_hosts_and_a_refusal_inside_tls_explains_itself() {
     let rules: Vec<&str> = denied.iter().map(|denial| denial["rule"].as_str().unwrap()).collect();
     assert_eq!(
         rules,
-        ["the placeholder of KEY is for other hosts", "no entry of allowedDomains covers it"]
+        [
+            "the placeholder of KEY is for other hosts",
+            "the connection names another host: origin.test",
+            "no entry of allowedDomains covers it",
+        ]
     );
     assert_eq!(origin.requests().len(), 1, "{ran}");
 
