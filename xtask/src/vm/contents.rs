@@ -16,9 +16,9 @@ const PROGRAMS: [&str; 65] = [
     "expr", "false", "find", "grep", "head", "hostname", "id", "ipcmk", "kill", "ln", "ls",
     "mkdir", "mkfifo", "mknod", "mktemp", "mount", "mv", "nproc", "nsenter", "perl", "prlimit",
     "ps", "pwd", "readlink", "realpath", "renice", "rm", "rmdir", "sed", "seq", "setpriv",
-    "setsid", "sh", "sleep", "sort", "stat", "sync", "tail", "taskset", "tee", "test", "timeout",
-    "touch", "tr", "true", "truncate", "umount", "uname", "uniq", "unlink", "unshare", "wc",
-    "xargs",
+    "setsid", "sh", "sleep", "sort", "stat", "stty", "sync", "tail", "taskset", "tee", "test",
+    "timeout", "touch", "tr", "true", "truncate", "umount", "uname", "uniq", "unlink", "unshare",
+    "wc", "xargs",
 ];
 /// Directories with programs, below `/` or `/usr`.
 const PROGRAM_DIRECTORIES: [&str; 4] = ["usr/bin", "usr/sbin", "bin", "sbin"];

@@ -20,7 +20,7 @@ async fn a_file_of_the_host_is_shown_in_the_place_of_another_one() {
     };
     // The source is hidden, and so is one of the targets.
     let (source, hidden) = (write("source", "shown\n"), write("hidden", "hidden\n"));
-    let target = Path::new("/etc/hostname").canonicalize().unwrap();
+    let target = Path::new("/etc/passwd").canonicalize().unwrap();
     let over = |target: &Path| Overlay { target: target.to_owned(), source: source.clone() };
     let policy = fixture.policy();
     let sandbox = NativeSandbox::builder(&policy, &fixture.dir)
@@ -42,7 +42,7 @@ async fn a_file_of_the_host_is_shown_in_the_place_of_another_one() {
     assert_eq!(stderr.matches("No such file").count(), 3, "{stderr}");
     // A new mount of the policy does not undo it.
     sandbox.refresh().unwrap();
-    let output = sandbox.exec(spec("cat /etc/hostname")).await.unwrap();
+    let output = sandbox.exec(spec("cat /etc/passwd")).await.unwrap();
     assert_eq!(String::from_utf8_lossy(&output.stdout.bytes), "shown\n");
     assert_ne!(fs::read_to_string(target).unwrap(), "shown\n");
 }
