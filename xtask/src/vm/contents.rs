@@ -11,7 +11,7 @@ use super::archive::Archive;
 use crate::step::Runner;
 
 /// Programs that the tests and the script of the machine call.
-const PROGRAMS: [&str; 65] = [
+const PROGRAMS: [&str; 66] = [
     "bash", "cat", "chmod", "chown", "chroot", "cp", "cut", "date", "dd", "dirname", "du", "env",
     "expr", "false", "find", "grep", "head", "hostname", "id", "ipcmk", "kill", "ln", "ls",
     "mkdir", "mkfifo", "mknod", "mktemp", "mount", "mv", "nproc", "nsenter", "perl", "prlimit",

@@ -171,6 +171,16 @@ pub(crate) struct CallGuard {
     is_early: bool,
 }
 
+/// The call runs until the last clone is dropped.
+impl Clone for CallGuard {
+    fn clone(&self) -> Self {
+        let mut state = lock(&self.gate.state);
+        let count = if self.is_early { &mut state.early } else { &mut state.late };
+        *count += 1;
+        Self { gate: Arc::clone(&self.gate), is_early: self.is_early }
+    }
+}
+
 impl Drop for CallGuard {
     fn drop(&mut self) {
         let mut state = lock(&self.gate.state);

@@ -155,6 +155,8 @@ impl Server {
         };
         channel.send(&Frame::new(answer::ACCEPTED, id, &())?).await?;
         let (redact, lifetime) = (request.redact, request.lifetime);
+        // This process must not exit before it has sent the answer.
+        let _answering = (lifetime == Lifetime::Call).then(|| guard.clone());
         let started = {
             let mut starting =
                 pin!(session.start_process(request, streams, guard, Stop::default()));

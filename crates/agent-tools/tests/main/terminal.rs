@@ -296,7 +296,7 @@ fn the_keys_interrupt_and_quit_end_a_command_of_a_session_and_print_its_output()
         terminal.enter(&format!("export AGENT_TOOLS_HOME={}", home.display()));
         terminal.expect(PROMPT);
         for (key, code) in [("\x03", 130), ("\x1c", 131)] {
-            terminal.enter(&format!("{bash} 'echo out.; echo {code} > f; touch begun; sleep 99'"));
+            terminal.enter(&format!("{bash} 'echo out.; echo {code} > f; : > begun; sleep 99'"));
             let begun = home.join("sessions/default/begun");
             let start = Instant::now();
             while !begun.exists() {
