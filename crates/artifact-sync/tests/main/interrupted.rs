@@ -205,7 +205,14 @@ pub(crate) async fn fail_at_the_content(store: &FailingStore, machine: &Machine)
 /// Returns whether the journal says that the application of the log has not ended.
 fn has_begun_to_apply(machine: &Machine) -> bool {
     let journal = fs::read_to_string(machine.state().join("journal")).unwrap();
-    journal.lines().next_back().is_some_and(|line| line.contains("applying"))
+    // Other records, such as those of the listed projection, may follow.
+    let ends = journal.lines().filter_map(|line| {
+        serde_json::from_str::<serde_json::Value>(line)
+            .ok()?
+            .pointer("/applying/position/number")?
+            .as_u64()
+    });
+    ends.last().is_some_and(|number| number > 0)
 }
 
 #[tokio::test]
