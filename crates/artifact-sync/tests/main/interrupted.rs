@@ -205,7 +205,7 @@ pub(crate) async fn fail_at_the_content(store: &FailingStore, machine: &Machine)
 /// Returns whether the journal says that the application of the log has not ended.
 fn has_begun_to_apply(machine: &Machine) -> bool {
     let journal = fs::read_to_string(machine.state().join("journal")).unwrap();
-    // Other records, such as those of the listed projection, may follow.
+    // Other records may follow, such as a signature that is taken anew.
     let last = journal.lines().rfind(|line| line.contains(r#""applying""#));
     last.is_some_and(|line| !line.contains(r#""number":0"#))
 }
