@@ -30,8 +30,8 @@ use crate::network::NetworkRules;
 use crate::restrictions::Restrictions;
 use crate::sessions::{Opener, SessionSpec};
 use crate::sharing::{
-    Call, CallError, Close, Delete, Departure, NotAdmitted, Pull, Refresh, SessionFacts,
-    SharingError, SyncFiles, WrapCommand,
+    Call, CallError, Close, Delete, Departure, NotAdmitted, Pull, Refresh, SessionFacts, SyncFiles,
+    WrapCommand,
 };
 use crate::tool_error::ToolError;
 use crate::tools::ToolSelection;
@@ -311,14 +311,11 @@ impl Session {
                     Err(CallError::Left(departure)) => return Err(self.left(departure).into()),
                     Err(CallError::NotStarted) => {}
                 },
-                Link::Released => {}
-                Link::Ended => return Err(self.ended().into()),
-                Link::Left(departure) => return Err(self.left(*departure).into()),
+                unserved => self.check_reopening(unserved)?,
             }
             boxed(|| self.reopen(&link)).await?;
         }
-        let reason = format!("{MAX_SERVERS} processes have ended before the call began");
-        Err(SharingError::Rejected { session: self.id.clone(), pid: 0, reason }.into())
+        Err(self.no_server().into())
     }
 
     /// Redacts a text of the caller; `None` if another process serves the session.

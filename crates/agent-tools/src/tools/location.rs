@@ -4,10 +4,13 @@
 //! 2. `/tmp` and the paths below it are those of the session's commands.
 //! 3. Another leading slash stands for the session directory, as in the reference.
 
+use std::fs::File;
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use policy::Access;
+use sandbox_core::internal::real_path;
 use sandbox_core::{
     FileError, FileErrorKind, NativeSandbox, RelativePath, SessionDir, SessionPath, Tier,
 };
@@ -61,6 +64,24 @@ impl LocalSession {
         };
         let absolute = path.to_owned();
         Ok(FileLocation { input, files: Files::Tmp(sandbox), relative, absolute, outside: None })
+    }
+
+    /// Opens a file that commands can read for the tool called `tool`. The file that is opened is
+    /// the one that was checked.
+    pub(super) fn open_readable(
+        &self,
+        tool: &'static str,
+        input: &str,
+    ) -> Result<(FileLocation, File), ToolError> {
+        let place = self.locate(tool, input)?;
+        let error = |source| place.error(self, source);
+        let file = place.dir()?.open_file(&place.relative).map_err(error)?;
+        if place.is_of_session() {
+            let opened = real_path(file.as_fd(), place.relative.as_ref()).map_err(error)?;
+            self.check_access(&opened, Access::Read)?;
+        }
+        place.check_tmp(self, Access::Read)?;
+        Ok((place, file))
     }
 
     /// Returns the sandbox whose `/tmp` has the file `input`.

@@ -5,6 +5,7 @@ mod closing;
 mod explaining;
 mod file_tools;
 mod files;
+mod fixture;
 mod frameworks;
 mod keeping;
 mod kills;

@@ -3,39 +3,23 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use agent_tools::secrets::{LoadedVariables, SecretString, SourceError};
 use agent_tools::{
-    Home, InputFrom, Lifetime, OutputTo, Process, ProcessOutput, Session, Sessions, SharingError,
-    Spawn, Storage, TerminalSize, ToolError, VariableSource,
+    InputFrom, Lifetime, OutputTo, Process, ProcessOutput, Session, SharingError, Spawn,
+    TerminalSize, ToolError,
 };
 use object_store::ObjectStoreExt;
 use object_store::path::Path as Key;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
-use crate::session::{Fixture, spec};
+use crate::fixture::{Fixture, Token, spec};
 
 const LONG: Duration = Duration::from_secs(60);
-
-#[derive(Debug)]
-struct Token;
-
-#[async_trait::async_trait]
-impl VariableSource for Token {
-    async fn load(&self) -> Result<LoadedVariables, SourceError> {
-        let mut loaded = LoadedVariables::default();
-        loaded.insert("TOKEN", SecretString::from("hunter2-hunter2"));
-        Ok(loaded)
-    }
-}
 
 /// Returns a session that this program serves, and the same one as another program has it.
 async fn served_and_shared(fixture: &Fixture) -> [Arc<Session>; 2] {
     let first = fixture.open("s1").await;
-    let home = Home::new(fixture.dir.path().canonicalize().unwrap().join("home"));
-    let storage = Storage::new(fixture.store.clone(), "bucket").with_prefix(Key::from("general"));
-    let others = Sessions::builder(home).storage(storage).variables(Arc::new(Token)).build();
-    let second = others.open(spec("s1")).await.unwrap();
+    let second = fixture.other_process().open(spec("s1")).await.unwrap();
     assert!(!first.is_served_elsewhere() && second.is_served_elsewhere());
     [first, second]
 }
