@@ -77,6 +77,7 @@ mod call_journal;
 mod complaints;
 mod denials;
 mod echo;
+mod engine;
 mod environment;
 mod error_kind;
 mod files;
@@ -114,14 +115,16 @@ pub use artifact_sync::{
 pub use egress::{Answer, Ask};
 pub use policy;
 pub use sandbox_core::{
-    Cgroups, Enforcement, EngineReport, FileKind, FileStat, IdError, Limits, RelativePath,
-    SessionId, TerminalSize, Tier, UnknownWeakness, UserId, Weakness, probe,
+    CapturedStream, Cgroups, CommandOutput, CommandSpec, CommandStatus, Enforcement, EngineReport,
+    ExecError, FileKind, FileStat, IdError, Limits, OpenError, RelativePath, Sandbox, SessionId,
+    TerminalSize, Tier, UnknownWeakness, UserId, Weakness, probe,
 };
 pub use secrets::{self, VariableSource};
 pub use skill_store::{self, InstalledSkill, SkillError, SkillId, SkillRef, SkillStore};
 
 pub use call_journal::CallRecord;
 pub use denials::Denial;
+pub use engine::SandboxFactory;
 pub use error_kind::ErrorKind;
 pub use files::{
     DirectoryPage, FileBytes, ListOptions, ListedEntry, MAX_RANGE_BYTES, TarLimits, TarReport,

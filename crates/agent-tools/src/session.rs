@@ -26,6 +26,7 @@ use sandbox_core::{EngineReport, Limits, RelativePath, SessionId, Tier, UserId};
 use skill_store::InstalledSkill;
 
 use crate::boxed::boxed;
+use crate::engine::SandboxFactory;
 use crate::network::NetworkRules;
 use crate::restrictions::Restrictions;
 use crate::sessions::{Opener, SessionSpec};
@@ -102,6 +103,8 @@ pub(crate) struct SessionSettings {
     pub(crate) keeps_output: bool,
     pub(crate) limits: Limits,
     pub(crate) tier: Tier,
+    /// The engine of the embedder, instead of the native one.
+    pub(crate) engine: Option<Arc<dyn SandboxFactory>>,
     /// The tools that the session offers.
     pub(crate) tools: ToolSelection,
     /// True if results have placeholders for the values of variables.

@@ -11,8 +11,8 @@ use artifact_sync::SyncError;
 use policy::Access;
 use sandbox_core::internal::lock;
 use sandbox_core::{
-    AttachedCommand, AttachedEvent, AttachedOutcome, CommandStatus, ExecError, ExecErrorKind,
-    NativeSandbox, Quarantined, TerminalSize,
+    AttachedEvent, AttachedOutcome, CommandStatus, ExecError, ExecErrorKind, Quarantined,
+    TerminalSize,
 };
 use tokio::sync::{Notify, oneshot};
 use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until, timeout};
@@ -24,6 +24,7 @@ use super::request::{SpawnProcess, Streams, is_passed_on};
 use super::{Lifetime, SPAWN};
 use crate::call_journal::ProcessRecord;
 use crate::denials;
+use crate::engine::{Engine, RunningCommand};
 use crate::network::Observed;
 use crate::output::MirrorNotes;
 use crate::redaction::{OutputRedactor, Redaction};
@@ -44,7 +45,7 @@ const SIGNALS: std::ops::RangeInclusive<i32> = 1..=64;
 
 /// The process itself, until all that it has started is dead.
 struct Running {
-    command: AttachedCommand,
+    command: Box<dyn RunningCommand>,
     orders: Orders,
     lifetime: Lifetime,
     stop: Stop,
@@ -57,7 +58,7 @@ struct Running {
 /// The rest that the result of a process is made of.
 struct Conclusion {
     session: Weak<LocalSession>,
-    sandbox: Arc<NativeSandbox>,
+    sandbox: Arc<dyn Engine>,
     text: String,
     redact: bool,
     tail: Tail,
@@ -96,7 +97,7 @@ impl LocalSession {
         self.follow_variables().await;
         self.check_variables(&request.required)?;
         let sandbox = self.sandbox();
-        let mut spec = self.command_spec(&request.command, &sandbox);
+        let mut spec = self.command_spec(&request.command, &*sandbox);
         self.adjust(SPAWN, &mut spec, request.cwd.as_deref(), &request.env)?;
         spec.linger = request.linger;
         let loadout = self.variables.current();
@@ -117,7 +118,7 @@ impl LocalSession {
                 (command, Some(terminal), vec![("the output", shown)])
             }
             None => {
-                let (command, pumps) = outputs.start(&sandbox, &spec, streams).await?;
+                let (command, pumps) = outputs.start(&*sandbox, &spec, streams).await?;
                 (command, None, pumps)
             }
         };
@@ -254,10 +255,10 @@ impl Outputs<'_> {
     /// Starts the command on these streams.
     async fn start(
         &self,
-        sandbox: &NativeSandbox,
+        sandbox: &dyn Engine,
         spec: &sandbox_core::CommandSpec,
         streams: Streams,
-    ) -> Result<(AttachedCommand, Vec<(&'static str, Pumped)>), ToolError> {
+    ) -> Result<(Box<dyn RunningCommand>, Vec<(&'static str, Pumped)>), ToolError> {
         let Streams { stdin, stdout, stderr } = streams;
         let stdin = match stdin {
             Some(stdin) => stdin,
@@ -320,7 +321,7 @@ async fn look_after(running: Running, conclusion: Conclusion) -> Result<BashOutp
 /// Checks the refused paths of a process while it runs, and stores what it changes.
 async fn take_care(
     session: Weak<LocalSession>,
-    sandbox: Arc<NativeSandbox>,
+    sandbox: Arc<dyn Engine>,
     quarantined: Arc<Mutex<Vec<Quarantined>>>,
 ) {
     let mut checks = interval_at(Instant::now() + CHECK_INTERVAL, CHECK_INTERVAL);

@@ -10,6 +10,7 @@ use secrets::VariableSource;
 use skill_store::VerifyingKey;
 
 use super::ownership::Ownership;
+use crate::engine::SandboxFactory;
 use crate::home::Home;
 use crate::output::MAX_STREAM_UNITS;
 use crate::restrictions::Restrictions;
@@ -62,6 +63,7 @@ impl SessionsBuilder {
             keeps_output: true,
             limits: Limits::default(),
             tier: Tier::default(),
+            engine: None,
             tools: ToolSelection::default(),
             redact: true,
             restrictions: None,
@@ -348,6 +350,14 @@ impl SessionsBuilder {
     #[must_use]
     pub fn tier(mut self, tier: Tier) -> Self {
         self.session.tier = tier;
+        self
+    }
+
+    /// Opens sandboxes with another engine than the native one, for example a fake one in tests.
+    /// [`SessionsBuilder::tier`] and [`SessionsBuilder::limits`] have no effect on it.
+    #[must_use]
+    pub fn engine(mut self, factory: Arc<dyn SandboxFactory>) -> Self {
+        self.session.engine = Some(factory);
         self
     }
 }

@@ -141,6 +141,7 @@ impl Fingerprint {
             parts.extend([&b"masks"[..], masks.as_bytes()]);
         }
         let tier = match &session.tier {
+            _ if session.engine.is_some() => "of the embedder".to_owned(),
             Tier::Namespaces => "namespaces".to_owned(),
             Tier::Landlock { accepted } => {
                 let mut accepted: Vec<_> =

@@ -272,7 +272,7 @@ impl LocalSession {
         self.follow_variables().await;
         self.check_variables(&call.required)?;
         let sandbox = self.sandbox();
-        let mut spec = self.command_spec(&call.command, &sandbox);
+        let mut spec = self.command_spec(&call.command, &*sandbox);
         self.adjust(NAME, &mut spec, call.cwd.as_deref(), &call.env)?;
         spec.stdin = call.stdin.into_owned();
         (spec.timeout, spec.linger) = (call.timeout, call.linger);
@@ -280,7 +280,7 @@ impl LocalSession {
         let tail = call.tail.unwrap_or_default();
         tail.begin(call.redact.then(|| (*self.variables.current().redactor).clone()));
         let watch = |output: &[u8]| tail.push(output);
-        let mut ran = match sandbox.exec_watched(spec, call.stop.requested(), &watch).await {
+        let mut ran = match sandbox.exec(spec, call.stop, &watch).await {
             Ok(ran) => ran,
             Err(_) if self.workspace.is_lost() => {
                 return Err(self.workspace.lost_during_call(SyncError::LeaseLost));

@@ -11,10 +11,9 @@ use std::sync::Arc;
 
 use policy::Access;
 use sandbox_core::internal::real_path;
-use sandbox_core::{
-    FileError, FileErrorKind, NativeSandbox, RelativePath, SessionDir, SessionPath, Tier,
-};
+use sandbox_core::{FileError, FileErrorKind, RelativePath, SessionDir, SessionPath, Tier};
 
+use crate::engine::Engine;
 use crate::session::LocalSession;
 use crate::tool_error::ToolError;
 
@@ -39,7 +38,7 @@ pub(super) struct FileLocation {
 pub(super) enum Files {
     Session(Arc<SessionDir>),
     /// `/tmp` of this sandbox.
-    Tmp(Arc<NativeSandbox>),
+    Tmp(Arc<dyn Engine>),
 }
 
 impl LocalSession {
@@ -89,7 +88,7 @@ impl LocalSession {
         &self,
         tool: &'static str,
         input: &str,
-    ) -> Result<Arc<NativeSandbox>, ToolError> {
+    ) -> Result<Arc<dyn Engine>, ToolError> {
         let sandbox = self.sandbox();
         if sandbox.own_tmp().is_some() {
             return Ok(sandbox);

@@ -2,6 +2,7 @@
 
 mod cli;
 mod closing;
+mod engine;
 mod explaining;
 mod file_tools;
 mod files;

@@ -4,8 +4,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use sandbox_core::internal::lock;
-use sandbox_core::{CapturedStream, FileError, NativeSandbox, SessionDir, Tier, with_causes};
+use sandbox_core::{CapturedStream, FileError, SessionDir, Tier, with_causes};
 
+use crate::engine::Engine;
 use crate::output::{DisplayedStream, KeptOutputs, for_display};
 use crate::redaction::Redaction;
 use crate::session::{INLINE_BYTES, LocalSession, blocking};
@@ -18,14 +19,14 @@ impl LocalSession {
         name: &'static str,
         stream: CapturedStream,
         max_units: usize,
-        sandbox: &Arc<NativeSandbox>,
+        sandbox: &Arc<dyn Engine>,
         redaction: &mut Redaction<'_>,
     ) -> Result<DisplayedStream, ToolError> {
         let outputs = Arc::clone(&self.outputs);
         let (tier, sandbox) = (self.tier().clone(), Arc::clone(sandbox));
         let keeps_output = self.keeps_output();
         let keep = move |content: &[u8]| match keeps_output {
-            true => keep(&mut lock(&outputs), &sandbox, &tier, content),
+            true => keep(&mut lock(&outputs), &*sandbox, &tier, content),
             false => Err("its sandbox ends with the command".to_owned()),
         };
         if stream.bytes.len() <= INLINE_BYTES {
@@ -47,7 +48,7 @@ impl LocalSession {
 /// failure.
 fn keep(
     outputs: &mut KeptOutputs,
-    sandbox: &NativeSandbox,
+    sandbox: &dyn Engine,
     tier: &Tier,
     content: &[u8],
 ) -> Result<String, String> {
