@@ -37,6 +37,7 @@ use crate::session::{SessionSettings, Stop};
 /// use agent_tools::{
 ///     CapturedStream, CommandOutput, CommandSpec, CommandStatus, EngineReport, Enforcement,
 ///     ExecError, Home, OpenError, Sandbox, SandboxFactory, SessionId, SessionSpec, Sessions, Spawn,
+///     Storage,
 /// };
 /// use tokio::io::AsyncReadExt;
 ///
@@ -74,7 +75,8 @@ use crate::session::{SessionSettings, Stop};
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// # let dir = tempfile::tempdir()?;
 /// # let home = Home::new(dir.path().join("home"));
-/// let sessions = Sessions::builder(home).engine(Arc::new(Echoes)).build();
+/// let storage = Storage::open("memory:///")?;
+/// let sessions = Sessions::builder(home).storage(storage).engine(Arc::new(Echoes)).build();
 /// let session = sessions.open(SessionSpec::new(SessionId::parse("s1")?)).await?;
 /// let ran = session.bash("make").await?;
 /// assert_eq!((ran.stdout.as_str(), ran.exit_code), ("make", 3));

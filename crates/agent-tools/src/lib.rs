@@ -138,7 +138,8 @@ pub use network::{
 pub use output::{Artifact, ConflictNote, FileNote, OutputTail, PendingGroup};
 pub use printable::{printable, printable_lines};
 pub use process::{
-    InputFrom, Lifetime, OutputTo, Process, ProcessControl, ProcessInput, ProcessOutput, Spawn,
+    InputFrom, Lifetime, OutputTo, Process, ProcessControl, ProcessInput, ProcessOutput,
+    ProcessSummary, Spawn,
 };
 pub use remedies::{remedy_option, remedy_setting};
 pub use restrictions::Restrictions;

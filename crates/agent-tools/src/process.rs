@@ -3,6 +3,7 @@
 mod handle;
 mod local;
 mod pump;
+mod reattach;
 mod registry;
 mod request;
 
@@ -15,6 +16,7 @@ use serde::{Deserialize, Serialize};
 
 pub(crate) use self::handle::{Order, Orders, Started, lost};
 pub use self::handle::{Process, ProcessControl, ProcessInput, ProcessOutput};
+pub use self::reattach::ProcessSummary;
 pub(crate) use self::registry::Processes;
 pub(crate) use self::request::{SpawnProcess, Streams, Variables};
 

@@ -122,6 +122,7 @@ impl LocalSession {
                 (command, None, pumps)
             }
         };
+        let publisher = self.processes.publish(&registration, &request, &orders);
         let running = Running {
             command,
             orders: received,
@@ -150,6 +151,7 @@ impl LocalSession {
             if let Some(session) = session.upgrade() {
                 record.end(&session, &output);
             }
+            publisher.inspect(|publisher| publisher.publish(&output));
             let _ = sender.send(output);
         });
         Ok(Started { id, orders, ended, terminal })

@@ -63,7 +63,7 @@ impl Link {
 }
 
 impl Session {
-    pub(super) fn link(&self) -> Link {
+    pub(crate) fn link(&self) -> Link {
         self.link.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
