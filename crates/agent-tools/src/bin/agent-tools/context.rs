@@ -21,7 +21,7 @@ use serde::Serialize;
 use crate::failure::Failure;
 use crate::options::{Global, SessionArgs, WaitArgs};
 use crate::output::{errln, print_json};
-use crate::progress_bar::TerminalProgress;
+use crate::progress_bar::{Bars, TransferProgress};
 use crate::project_file::Project;
 use crate::variable_source::{self, LazyVariables};
 use crate::{schemes, settings};
@@ -212,7 +212,7 @@ impl Context {
     fn builder_with(&self, storage: Storage) -> Result<SessionsBuilder, Failure> {
         let mut builder = Sessions::builder(self.home()?)
             .storage(storage)
-            .progress(Arc::new(TerminalProgress::default()))
+            .progress(Arc::new(TransferProgress::new(self.bars())))
             .durability(self.global.durability())
             .listing_age(LISTING_AGE)
             .redact(!self.global.no_redact)
@@ -334,11 +334,17 @@ impl Context {
         change: impl FnOnce(SessionsBuilder) -> SessionsBuilder,
     ) -> Result<Arc<Session>, Failure> {
         let sessions = change(self.builder_of(args)?).build();
-        let session = sessions.open(self.spec(args)?).await.map_err(Failure::not_run)?;
+        let opening = sessions.open(self.spec(args)?);
+        let session = self.bars().during("opening", opening).await.map_err(Failure::not_run)?;
         for warning in session.warnings() {
             errln!("agent-tools: warning: {warning}");
         }
         Ok(session)
+    }
+
+    /// Returns whether progress is shown.
+    pub(crate) fn bars(&self) -> Bars {
+        if self.global.quiet { Bars::Hidden } else { Bars::Shown }
     }
 
     /// Returns whether results are printed as JSON.

@@ -189,6 +189,14 @@ pub(crate) struct Global {
         global = true
     )]
     pub(crate) json: bool,
+    /// Show no progress on the terminal.
+    #[arg(
+        long,
+        env = "AGENT_TOOLS_QUIET",
+        value_parser = BoolishValueParser::new(),
+        global = true
+    )]
+    pub(crate) quiet: bool,
 }
 
 /// Point at which a store on the local disk counts a change as stored.
