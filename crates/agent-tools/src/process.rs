@@ -6,6 +6,7 @@ mod pump;
 mod reattach;
 mod registry;
 mod request;
+mod streams;
 
 use std::fmt;
 use std::os::fd::OwnedFd;
@@ -50,7 +51,7 @@ pub struct Spawn {
     pub stderr: OutputTo,
     /// The size of the terminal, for a process with one.
     pub terminal: Option<TerminalSize>,
-    /// The end of the process, if it does not end itself; by default that of the call.
+    /// The lifetime of a process that does not exit by itself; by default that of the call.
     pub lifetime: Lifetime,
     /// The maximum duration; by default the process has no limit.
     pub timeout: Option<Duration>,
@@ -124,11 +125,11 @@ pub enum OutputTo {
     /// A file, a pipe, a socket or a terminal of the caller. A write that fails is the error of
     /// [`Process::wait`], unless the reader has closed a pipe.
     Descriptor(OwnedFd),
-    /// For standard error: that of standard output.
+    /// The destination of standard output. Only standard error can have it.
     Stdout,
 }
 
-/// The time at which a process ends that does not end itself. It never outlives the session or the
+/// The lifetime of a process that does not exit by itself. No process outlives the session, or the
 /// program that serves it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

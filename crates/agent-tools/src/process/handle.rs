@@ -21,7 +21,7 @@ use crate::tools::bash::BashOutput;
 pub(crate) enum Order {
     /// Send this signal.
     Signal(i32),
-    /// Kill every process of it.
+    /// Kill every process that the command has started.
     Kill,
 }
 
