@@ -94,6 +94,7 @@ mod process;
 mod redaction;
 mod remedies;
 mod restrictions;
+mod rules;
 mod runtimes;
 mod session;
 mod sessions;
@@ -143,6 +144,7 @@ pub use process::{
 };
 pub use remedies::{remedy_option, remedy_setting};
 pub use restrictions::Restrictions;
+pub use rules::Rules;
 pub use runtimes::{HostRuntimes, UnreachableRuntime};
 pub use session::{DrainReport, Session, VariableSelection};
 pub use sessions::{

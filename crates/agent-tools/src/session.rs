@@ -29,6 +29,7 @@ use crate::boxed::boxed;
 use crate::engine::SandboxFactory;
 use crate::network::NetworkRules;
 use crate::restrictions::Restrictions;
+use crate::rules::Rules;
 use crate::sessions::{Opener, SessionSpec};
 use crate::sharing::{
     Call, CallError, Close, Delete, Departure, NotAdmitted, Pull, Refresh, SessionFacts, SyncFiles,
@@ -101,6 +102,7 @@ pub(crate) struct SessionSettings {
     pub(crate) max_output: usize,
     /// True if longer streams are kept in a file of the sandbox.
     pub(crate) keeps_output: bool,
+    pub(crate) rules: Rules,
     pub(crate) limits: Limits,
     pub(crate) tier: Tier,
     /// The engine of the embedder, instead of the native one.

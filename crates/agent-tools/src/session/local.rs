@@ -21,6 +21,7 @@ use crate::engine::Engine;
 use crate::network::{NetworkError, NetworkRules, SessionNetwork};
 use crate::output::KeptOutputs;
 use crate::process::Processes;
+use crate::rules::Rules;
 use crate::sessions::SessionError;
 use crate::sharing::{Departure, Gate, SharingError};
 use crate::tool_error::ToolError;
@@ -115,6 +116,10 @@ impl LocalSession {
     /// Returns whether streams that a result shortens are kept in a file.
     pub(crate) fn keeps_output(&self) -> bool {
         self.settings.keeps_output
+    }
+
+    pub(crate) fn rules(&self) -> Rules {
+        self.settings.rules
     }
 
     pub(crate) fn tier(&self) -> &Tier {

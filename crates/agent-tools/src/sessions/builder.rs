@@ -14,6 +14,7 @@ use crate::engine::SandboxFactory;
 use crate::home::Home;
 use crate::output::MAX_STREAM_UNITS;
 use crate::restrictions::Restrictions;
+use crate::rules::Rules;
 use crate::session::SessionSettings;
 use crate::storage::Storage;
 use crate::tools::ToolSelection;
@@ -61,6 +62,7 @@ impl SessionsBuilder {
             linger: Duration::from_millis(250),
             max_output: MAX_STREAM_UNITS,
             keeps_output: true,
+            rules: Rules::default(),
             limits: Limits::default(),
             tier: Tier::default(),
             engine: None,
@@ -262,6 +264,17 @@ impl SessionsBuilder {
     #[must_use]
     pub fn artifact_label(mut self, label: impl Into<String>) -> Self {
         self.session.artifact_label = label.into();
+        self
+    }
+
+    /// Sets the rules of names and results. Those of the reference system have a label of their own
+    /// ([`SessionsBuilder::artifact_label`]).
+    #[must_use]
+    pub fn rules(mut self, rules: Rules) -> Self {
+        self.session.rules = rules;
+        if let Some(label) = rules.artifact_label() {
+            self.session.artifact_label = label.to_owned();
+        }
         self
     }
 

@@ -250,6 +250,7 @@ mod tests {
 
     use super::*;
     use crate::network::NetworkSpec;
+    use crate::rules::Rules;
 
     fn session() -> SessionSettings {
         SessionSettings {
@@ -260,6 +261,8 @@ mod tests {
             linger: Duration::ZERO,
             max_output: 1_000,
             keeps_output: true,
+            rules: Rules::Standard,
+            engine: None,
             limits: Limits::default(),
             tier: Tier::Namespaces,
             tools: crate::tools::ToolSelection::default(),

@@ -14,6 +14,7 @@ use sandbox_core::internal::real_path;
 use sandbox_core::{FileError, FileErrorKind, RelativePath, SessionDir, SessionPath, Tier};
 
 use crate::engine::Engine;
+use crate::rules::Rules;
 use crate::session::LocalSession;
 use crate::tool_error::ToolError;
 
@@ -51,7 +52,9 @@ impl LocalSession {
         let (absolute, relative) = self.resolve(input)?;
         let outside = SessionPath::outside(self.dir(), input);
         let input = input.to_owned();
-        let Some(path) = outside.as_deref().filter(|path| path.starts_with(TMP)) else {
+        let Some(path) =
+            outside.as_deref().filter(|path| self.shows_tmp() && path.starts_with(TMP))
+        else {
             let files = Files::Session(Arc::clone(&self.workspace.dir));
             return Ok(FileLocation { input, files, relative, absolute, outside });
         };
@@ -81,6 +84,11 @@ impl LocalSession {
         }
         place.check_tmp(self, Access::Read)?;
         Ok((place, file))
+    }
+
+    /// Returns whether a path below `/tmp` names the file that commands see there.
+    pub(super) fn shows_tmp(&self) -> bool {
+        self.rules() == Rules::Standard
     }
 
     /// Returns the sandbox whose `/tmp` has the file `input`.

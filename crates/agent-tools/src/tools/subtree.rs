@@ -102,6 +102,7 @@ impl LocalSession {
         let outside = SessionPath::outside(self.dir(), input);
         let sandbox = self.sandbox();
         let input = input.to_owned();
+        let outside = outside.filter(|_| self.shows_tmp());
         let Some(below) = outside.as_deref().and_then(|path| path.strip_prefix(TMP).ok()) else {
             let files = Files::Session(Arc::clone(&self.workspace.dir));
             let relative = path.relative().cloned();

@@ -3,12 +3,14 @@
 use std::sync::Arc;
 
 use agent_tools::secrets::{LoadedVariables, SecretString, SourceError};
+use agent_tools::skill_store::PublishOptions;
 use agent_tools::{
     Home, Session, SessionId, SessionSpec, Sessions, SessionsBuilder, Storage, UserId,
     VariableSource,
 };
 use object_store::memory::InMemory;
 use object_store::path::Path as Key;
+use testkit::write_file;
 
 pub(crate) struct Fixture {
     pub(crate) dir: tempfile::TempDir,
@@ -42,6 +44,17 @@ impl Fixture {
 
     pub(crate) async fn open(&self, id: &str) -> Arc<Session> {
         self.sessions.open(spec(id)).await.unwrap()
+    }
+
+    /// Publishes two versions of the skill `greet`, whose file `f` has the number of its version.
+    pub(crate) async fn publish_greet(&self) {
+        let storage = Storage::new(self.store.clone(), "bucket").with_prefix(Key::from("general"));
+        let source = self.dir.path().join("source");
+        write_file(&source, "SKILL.md", "---\nname: greet\ndescription: Says hello.\n---\n");
+        for content in ["1", "2"] {
+            write_file(&source, "f", content);
+            storage.skills().publish(&source, &PublishOptions::default()).await.unwrap();
+        }
     }
 
     /// Returns further sessions with the same settings, as those of another process.

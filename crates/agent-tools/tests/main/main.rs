@@ -19,6 +19,7 @@ mod optional_tools;
 mod ownership;
 mod private_files;
 mod processes;
+mod reference;
 #[cfg(feature = "s3")]
 mod s3;
 mod sandbox;

@@ -396,7 +396,7 @@ mod tests {
         check("[bash]\ntools = \"grep\"", &[], Err("2: there is no option `tools` here"));
         check("json = 1", &[], Err("1: expected true or false"));
         check("store = [\"a\"]", &[], Err("1: expected one value"));
-        check("content = \"a\"", &[], Err("1: there is no option `content` here"));
+        check_start("help = true", "1: there is no option `help` here");
         let home = "1: `home` names the directory of this file, so the file cannot set it; use \
                     --home or AGENT_TOOLS_HOME";
         check("home = \"/x\"", &[], Err(home));

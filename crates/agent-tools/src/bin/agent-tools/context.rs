@@ -9,9 +9,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use agent_tools::secrets::sql::VariableStore;
+use agent_tools::skill_store::SkillName;
 use agent_tools::{
-    Home, IgnoreRules, Ownership, Session, SessionSpec, Sessions, SessionsBuilder, Storage, Tier,
-    VariableSelection,
+    Home, IgnoreRules, Ownership, Rules, Session, SessionSpec, Sessions, SessionsBuilder, Storage,
+    Tier, VariableSelection,
 };
 use object_store::memory::InMemory;
 use object_store::path::Path as Key;
@@ -216,6 +217,7 @@ impl Context {
             .durability(self.global.durability())
             .listing_age(LISTING_AGE)
             .redact(!self.global.no_redact)
+            .rules(if self.global.reference { Rules::Reference } else { Rules::Standard })
             .tier(self.tier());
         for key in self.skill_keys()? {
             builder = builder.skill_key(key);
@@ -274,6 +276,12 @@ impl Context {
     /// Returns the request to open the session of these options.
     pub(crate) fn spec(&self, args: &SessionArgs) -> Result<SessionSpec, Failure> {
         let mut spec = SessionSpec::new(args.session.clone()).user(args.user.clone());
+        if !self.global.reference {
+            for name in args.skills.iter().filter_map(|skill| skill.name.as_ref()) {
+                SkillName::parse(name.as_str())
+                    .map_err(|error| Failure::usage(format!("{error}; or use --reference")))?;
+            }
+        }
         spec.skills.clone_from(&args.skills);
         spec.allow_read.clone_from(&args.allow_read);
         spec.allow_write.clone_from(&args.allow_write);
