@@ -36,8 +36,8 @@ use crate::session::{SessionSettings, Stop};
 /// use agent_tools::policy::Policy;
 /// use agent_tools::{
 ///     CapturedStream, CommandOutput, CommandSpec, CommandStatus, EngineReport, Enforcement,
-///     ExecError, Home, OpenError, Sandbox, SandboxFactory, SessionId, SessionSpec, Sessions, Spawn,
-///     Storage,
+///     ExecError, Home, OpenError, Sandbox, SandboxFactory, SessionId, SessionSpec, Sessions,
+///     Spawn, Storage,
 /// };
 /// use tokio::io::AsyncReadExt;
 ///

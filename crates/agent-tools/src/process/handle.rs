@@ -67,7 +67,7 @@ pub struct Process {
 
 enum Ended {
     NotYet(oneshot::Receiver<Result<BashOutput, ToolError>>),
-    Known(End),
+    Reported(End),
 }
 
 /// The end of a process, for every caller that asks for it.
@@ -195,10 +195,10 @@ impl Process {
         match &mut self.ended {
             Ended::NotYet(receiver) => {
                 let ended = receiver.await.unwrap_or_else(|_| Err(lost()));
-                self.ended = Ended::Known(End::of(&ended));
+                self.ended = Ended::Reported(End::of(&ended));
                 ended
             }
-            Ended::Known(end) => end.clone().into_result(),
+            Ended::Reported(end) => end.clone().into_result(),
         }
     }
 }

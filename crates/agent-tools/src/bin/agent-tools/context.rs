@@ -1,5 +1,6 @@
 //! The global options, resolved: home, store, variables and passphrase.
 
+mod ignored;
 mod skills;
 
 use std::cell::Cell;
@@ -11,14 +12,15 @@ use std::time::Duration;
 use agent_tools::secrets::sql::VariableStore;
 use agent_tools::skill_store::SkillName;
 use agent_tools::{
-    Home, IgnoreRules, Ownership, Rules, Session, SessionSpec, Sessions, SessionsBuilder, Storage,
-    Tier, VariableSelection,
+    Home, Ownership, Rules, Session, SessionSpec, Sessions, SessionsBuilder, Storage, Tier,
+    VariableSelection,
 };
 use object_store::memory::InMemory;
 use object_store::path::Path as Key;
 use secrecy::SecretString;
 use serde::Serialize;
 
+use self::ignored::ignore_rules;
 use crate::failure::Failure;
 use crate::options::{Global, SessionArgs, WaitArgs};
 use crate::output::{errln, print_json};
@@ -373,29 +375,6 @@ impl Context {
         }
         Ok(())
     }
-}
-
-/// Creates ignore rules from the patterns of `--ignore`. All of them extend the default rules, or
-/// all of them replace these.
-fn ignore_rules(patterns: &[String]) -> Result<IgnoreRules, Failure> {
-    let patterns = patterns.iter().map(|pattern| pattern.trim());
-    let patterns: Vec<&str> = patterns.filter(|pattern| !pattern.is_empty()).collect();
-    let added: Vec<&str> =
-        patterns.iter().filter_map(|pattern| pattern.strip_prefix('+')).collect();
-    if added.iter().any(|pattern| pattern.trim().is_empty()) {
-        return Err(Failure::usage("--ignore has a `+` without a pattern"));
-    }
-    let rules = if added.is_empty() {
-        IgnoreRules::from_patterns(patterns)
-    } else if added.len() == patterns.len() {
-        IgnoreRules::default().with_patterns(added)
-    } else {
-        return Err(Failure::usage(
-            "--ignore has patterns with and without `+`: with `+`, they extend the default rules, \
-             and without it, they replace them",
-        ));
-    };
-    rules.map_err(Failure::not_run)
 }
 
 /// Returns the working directory, which sessions cannot see, unless it is a system directory.

@@ -201,8 +201,8 @@ pub(crate) struct Global {
         global = true
     )]
     pub(crate) json: bool,
-    /// Follow the rules of the reference system: `[exulu-artifacts]` before the links, output cut at
-    /// its end, `/tmp` of the tools in the session directory, version 1 of a skill without a
+    /// Follow the rules of the reference system: `[exulu-artifacts]` before the links, output cut
+    /// at its end, `/tmp` of the tools in the session directory, version 1 of a skill without a
     /// version, and names of skills with spaces.
     #[arg(
         long,

@@ -19,7 +19,7 @@ const TICK: Duration = Duration::from_millis(100);
 /// All bars of this process, one a line. They are drawn on standard error if that is a terminal.
 static BARS: LazyLock<MultiProgress> = LazyLock::new(MultiProgress::new);
 
-/// Whether progress is shown on the terminal.
+/// The display of progress on the terminal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Bars {
     Shown,
