@@ -77,6 +77,7 @@ mod call_journal;
 mod complaints;
 mod denials;
 mod echo;
+mod engine;
 mod environment;
 mod error_kind;
 mod files;
@@ -93,6 +94,7 @@ mod process;
 mod redaction;
 mod remedies;
 mod restrictions;
+mod rules;
 mod runtimes;
 mod session;
 mod sessions;
@@ -114,14 +116,16 @@ pub use artifact_sync::{
 pub use egress::{Answer, Ask};
 pub use policy;
 pub use sandbox_core::{
-    Cgroups, Enforcement, EngineReport, FileKind, FileStat, IdError, Limits, RelativePath,
-    SessionId, TerminalSize, Tier, UnknownWeakness, UserId, Weakness, probe,
+    CapturedStream, Cgroups, CommandOutput, CommandSpec, CommandStatus, Enforcement, EngineReport,
+    ExecError, FileKind, FileStat, IdError, Limits, OpenError, RelativePath, Sandbox, SessionId,
+    TerminalSize, Tier, UnknownWeakness, UserId, Weakness, probe,
 };
 pub use secrets::{self, VariableSource};
 pub use skill_store::{self, InstalledSkill, SkillError, SkillId, SkillRef, SkillStore};
 
 pub use call_journal::CallRecord;
 pub use denials::Denial;
+pub use engine::SandboxFactory;
 pub use error_kind::ErrorKind;
 pub use files::{
     DirectoryPage, FileBytes, ListOptions, ListedEntry, MAX_RANGE_BYTES, TarLimits, TarReport,
@@ -135,10 +139,12 @@ pub use network::{
 pub use output::{Artifact, ConflictNote, FileNote, OutputTail, PendingGroup};
 pub use printable::{printable, printable_lines};
 pub use process::{
-    InputFrom, Lifetime, OutputTo, Process, ProcessControl, ProcessInput, ProcessOutput, Spawn,
+    InputFrom, Lifetime, OutputTo, Process, ProcessControl, ProcessInput, ProcessOutput,
+    ProcessSummary, Spawn,
 };
 pub use remedies::{remedy_option, remedy_setting};
 pub use restrictions::Restrictions;
+pub use rules::Rules;
 pub use runtimes::{HostRuntimes, UnreachableRuntime};
 pub use session::{DrainReport, Session, VariableSelection};
 pub use sessions::{

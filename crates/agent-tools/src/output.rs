@@ -73,6 +73,24 @@ pub(crate) fn for_display(
     DisplayedStream { text, file }
 }
 
+/// Renders a stream like the reference: all of it, or its beginning with a note.
+pub(crate) fn for_reference(
+    name: &str,
+    stream: &CapturedStream,
+    max_units: usize,
+    redaction: &mut Redaction<'_>,
+) -> DisplayedStream {
+    let content = redaction.part(&stream.bytes, 0..stream.bytes.len());
+    let text = String::from_utf8_lossy(&content);
+    let head = &text[..fitting_bytes(text.chars(), max_units)];
+    let removed = text[head.len()..].encode_utf16().count() as u64 + stream.dropped_bytes;
+    let text = match removed {
+        0 => head.to_owned(),
+        _ => format!("{head}\n\n[{name} truncated: {removed} characters removed]"),
+    };
+    DisplayedStream { text, file: None }
+}
+
 /// Returns the beginning and the end of a text, each at most half of `max_units` UTF-16 units.
 fn ends(text: &str, max_units: usize) -> (&str, &str) {
     let (head, rest) = text.split_at(fitting_bytes(text.chars(), max_units / 2));

@@ -3,8 +3,10 @@
 mod handle;
 mod local;
 mod pump;
+mod reattach;
 mod registry;
 mod request;
+mod streams;
 
 use std::fmt;
 use std::os::fd::OwnedFd;
@@ -15,6 +17,7 @@ use serde::{Deserialize, Serialize};
 
 pub(crate) use self::handle::{Order, Orders, Started, lost};
 pub use self::handle::{Process, ProcessControl, ProcessInput, ProcessOutput};
+pub use self::reattach::ProcessSummary;
 pub(crate) use self::registry::Processes;
 pub(crate) use self::request::{SpawnProcess, Streams, Variables};
 
@@ -48,7 +51,7 @@ pub struct Spawn {
     pub stderr: OutputTo,
     /// The size of the terminal, for a process with one.
     pub terminal: Option<TerminalSize>,
-    /// The end of the process, if it does not end itself; by default that of the call.
+    /// The lifetime of a process that does not exit by itself; by default that of the call.
     pub lifetime: Lifetime,
     /// The maximum duration; by default the process has no limit.
     pub timeout: Option<Duration>,
@@ -122,11 +125,11 @@ pub enum OutputTo {
     /// A file, a pipe, a socket or a terminal of the caller. A write that fails is the error of
     /// [`Process::wait`], unless the reader has closed a pipe.
     Descriptor(OwnedFd),
-    /// For standard error: that of standard output.
+    /// The destination of standard output. Only standard error can have it.
     Stdout,
 }
 
-/// The time at which a process ends that does not end itself. It never outlives the session or the
+/// The lifetime of a process that does not exit by itself. No process outlives the session, or the
 /// program that serves it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

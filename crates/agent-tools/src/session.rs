@@ -26,12 +26,14 @@ use sandbox_core::{EngineReport, Limits, RelativePath, SessionId, Tier, UserId};
 use skill_store::InstalledSkill;
 
 use crate::boxed::boxed;
+use crate::engine::SandboxFactory;
 use crate::network::NetworkRules;
 use crate::restrictions::Restrictions;
+use crate::rules::Rules;
 use crate::sessions::{Opener, SessionSpec};
 use crate::sharing::{
-    Call, CallError, Close, Delete, Departure, NotAdmitted, Pull, Refresh, SessionFacts,
-    SharingError, SyncFiles, WrapCommand,
+    Call, CallError, Close, Delete, Departure, NotAdmitted, Pull, Refresh, SessionFacts, SyncFiles,
+    WrapCommand,
 };
 use crate::tool_error::ToolError;
 use crate::tools::ToolSelection;
@@ -100,8 +102,11 @@ pub(crate) struct SessionSettings {
     pub(crate) max_output: usize,
     /// True if longer streams are kept in a file of the sandbox.
     pub(crate) keeps_output: bool,
+    pub(crate) rules: Rules,
     pub(crate) limits: Limits,
     pub(crate) tier: Tier,
+    /// The engine of the embedder, instead of the native one.
+    pub(crate) engine: Option<Arc<dyn SandboxFactory>>,
     /// The tools that the session offers.
     pub(crate) tools: ToolSelection,
     /// True if results have placeholders for the values of variables.
@@ -311,14 +316,11 @@ impl Session {
                     Err(CallError::Left(departure)) => return Err(self.left(departure).into()),
                     Err(CallError::NotStarted) => {}
                 },
-                Link::Released => {}
-                Link::Ended => return Err(self.ended().into()),
-                Link::Left(departure) => return Err(self.left(*departure).into()),
+                unserved => self.check_reopening(unserved)?,
             }
             boxed(|| self.reopen(&link)).await?;
         }
-        let reason = format!("{MAX_SERVERS} processes have ended before the call began");
-        Err(SharingError::Rejected { session: self.id.clone(), pid: 0, reason }.into())
+        Err(self.no_server().into())
     }
 
     /// Redacts a text of the caller; `None` if another process serves the session.

@@ -96,7 +96,8 @@ impl Sessions {
     /// # Errors
     /// Returns [`SessionError`] if the session cannot be opened, if the open session belongs to
     /// another user, or if another process has it open with other settings.
-    pub async fn open(&self, spec: SessionSpec) -> Result<Arc<Session>, SessionError> {
+    pub async fn open(&self, mut spec: SessionSpec) -> Result<Arc<Session>, SessionError> {
+        self.opener.settings.session.rules.complete(&mut spec);
         self.watch_idle();
         let cell = self.cell(&spec.id);
         let is_new = AtomicBool::default();

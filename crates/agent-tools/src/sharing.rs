@@ -55,6 +55,7 @@ pub(crate) use methods::{
     UndeleteFiles, WrapCommand, WriteFile,
 };
 pub(crate) use opening::{Claim, Door, Entered, enter, visit};
+pub(crate) use process::ListProcesses;
 pub(crate) use server::serve;
 pub(crate) use wire::{FixedText, owned_bytes, parse_access, parse_encoding, parse_limit};
 

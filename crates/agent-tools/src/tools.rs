@@ -24,6 +24,7 @@ use std::path::Path;
 use sandbox_core::Tier;
 use serde_json::Value;
 
+use crate::rules::Rules;
 use crate::runtimes::HostRuntimes;
 use crate::session::Session;
 use crate::tool_error::ToolError;
@@ -45,6 +46,7 @@ impl Session {
             skills: self.skills(),
             runtimes: self.runtimes(),
             tier: &self.settings.tier,
+            rules: self.settings.rules,
             instructions: self.settings.instructions.as_deref(),
         };
         describe(&self.settings.tools, &surroundings)
@@ -97,13 +99,15 @@ impl Session {
 /// Returns the rules for the paths of the file tools, as a model has to know them.
 fn path_rules(surroundings: &Surroundings<'_>) -> String {
     let dir = surroundings.session_dir.display();
-    let temporary = match surroundings.tier {
-        Tier::Landlock { .. } => "Files below /tmp and $TMPDIR cannot be reached.",
-        Tier::Namespaces => "A path below /tmp is the file that bash sees there.",
+    let temporary = match (surroundings.rules, surroundings.tier) {
+        (Rules::Reference, _) => "",
+        (_, Tier::Landlock { .. }) => "Files below /tmp and $TMPDIR cannot be reached. ",
+        (_, Tier::Namespaces) => "A path below /tmp is the file that bash sees there. ",
     };
+    let other = if temporary.is_empty() { "A" } else { "Any other" };
     format!(
-        "A path is relative to {dir}. {temporary} Any other leading slash stands for that \
-         directory too: the files of the system are reached by bash only."
+        "A path is relative to {dir}. {temporary}{other} leading slash stands for that directory \
+         too: the files of the system are reached by bash only."
     )
 }
 
@@ -141,6 +145,7 @@ mod tests {
                 skills: Vec::new(),
                 runtimes: Vec::new(),
                 tier,
+                rules: Rules::Standard,
                 instructions: None,
             },
         )

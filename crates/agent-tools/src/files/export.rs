@@ -7,11 +7,12 @@ use std::time::SystemTime;
 
 use policy::Access;
 use sandbox_core::internal::{is_staged_name, link_problem};
-use sandbox_core::{FileError, FileKind, FileStat, NativeSandbox, RelativePath};
+use sandbox_core::{FileError, FileKind, FileStat, RelativePath};
 use tar::{Builder, EntryType, Header};
 
 use super::location::{EntryLocation, Root, failed};
 use super::{Judged, TarReport};
+use crate::engine::Engine;
 use crate::output::FileNote;
 use crate::session::{LocalSession, blocking};
 use crate::tool_error::ToolError;
@@ -47,7 +48,7 @@ impl LocalSession {
 struct Export {
     tar: Builder<BufWriter<File>>,
     location: EntryLocation,
-    sandbox: Arc<NativeSandbox>,
+    sandbox: Arc<dyn Engine>,
     report: TarReport,
 }
 

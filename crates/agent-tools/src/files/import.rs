@@ -9,7 +9,7 @@ use std::io::{self, Read};
 use std::sync::Arc;
 
 use policy::Access;
-use sandbox_core::{FileError, FileKind, NativeSandbox, RelativePath, SessionDir};
+use sandbox_core::{FileError, FileKind, RelativePath, SessionDir};
 use tar::{Archive, Entry};
 
 use super::archive::entry_name;
@@ -17,6 +17,7 @@ use super::judge::{Planned, PlannedKind, Problems, plan, unreadable};
 use super::local::Scope;
 use super::location::{EntryLocation, Root, failed};
 use super::{TarLimits, TarReport};
+use crate::engine::Engine;
 use crate::session::{LocalSession, blocking};
 use crate::tool_error::ToolError;
 
@@ -68,7 +69,7 @@ impl LocalSession {
 /// The writing of the files of an archive.
 struct Unpacking {
     location: EntryLocation,
-    sandbox: Arc<NativeSandbox>,
+    sandbox: Arc<dyn Engine>,
 }
 
 impl Unpacking {

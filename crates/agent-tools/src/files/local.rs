@@ -7,11 +7,12 @@ use std::sync::Arc;
 use artifact_sync::SyncReport;
 use policy::{Access, CreationRules};
 use sandbox_core::{
-    EntryPlace, FileError, FileKind, FileStat, FoundEntry, NativeSandbox, RelativePath, SessionDir,
+    EntryPlace, FileError, FileKind, FileStat, FoundEntry, RelativePath, SessionDir,
 };
 
 use super::location::{EntryLocation, failed};
 use super::{DirectoryPage, FileBytes, Judged, ListOptions, ListedEntry, MAX_RANGE_BYTES};
+use crate::engine::Engine;
 use crate::session::{LocalSession, blocking};
 use crate::tool_error::ToolError;
 use crate::tools::read_file::ByteRange;
@@ -39,7 +40,7 @@ impl LocalSession {
         let location = self.entry_location(path)?;
         let Judged { entry, real_path } = location.find(self)?;
         let sandbox = self.sandbox();
-        let shown = move || page(&entry, &real_path, &sandbox, &options);
+        let shown = move || page(&entry, &real_path, &*sandbox, &options);
         let page = blocking(shown).await?.map_err(|error| location.error(error))?;
         self.confirm(turn).await?;
         Ok(page)
@@ -200,7 +201,7 @@ fn existing(location: &EntryLocation, place: &EntryPlace) -> Result<FileStat, To
 fn page(
     dir: &FoundEntry,
     real_path: &Path,
-    sandbox: &NativeSandbox,
+    sandbox: &dyn Engine,
     options: &ListOptions,
 ) -> Result<DirectoryPage, FileError> {
     let (names, unnameable) = dir.names()?;

@@ -6,11 +6,10 @@ use std::sync::Arc;
 
 use policy::Access;
 use sandbox_core::internal::real_path;
-use sandbox_core::{
-    EntryPlace, FileError, FoundEntry, NativeSandbox, RelativePath, SessionDir, SessionPath,
-};
+use sandbox_core::{EntryPlace, FileError, FoundEntry, RelativePath, SessionDir, SessionPath};
 
 use super::Judged;
+use crate::engine::Engine;
 use crate::session::LocalSession;
 use crate::tool_error::ToolError;
 
@@ -35,7 +34,7 @@ pub(super) struct EntryLocation {
 pub(super) enum Root {
     Session(Arc<SessionDir>),
     /// `/tmp` of this sandbox.
-    Tmp(Arc<NativeSandbox>),
+    Tmp(Arc<dyn Engine>),
 }
 
 impl Root {

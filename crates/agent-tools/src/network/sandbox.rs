@@ -16,6 +16,7 @@ use super::rules::NetworkRules;
 use super::spec::NetworkSpec;
 use super::trust::{self, GateTrust};
 use crate::denials::Denial;
+use crate::engine::Engine;
 
 /// Address of the proxy without a scheme, unless a command had taken its port.
 const LOOPBACK: &str = "127.0.0.1";
@@ -137,7 +138,7 @@ pub(super) struct OpenNetwork {
 impl OpenNetwork {
     pub(super) async fn open(
         gate: &Gate,
-        sandbox: &NativeSandbox,
+        sandbox: &dyn Engine,
         rules: &NetworkRules,
         masks: &Masks,
         ask: Option<Arc<dyn Ask>>,

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
 
 use egress::{Ask, Gate};
 use sandbox_core::internal::{blocking, lock};
-use sandbox_core::{NativeSandbox, Overlay, SessionId};
+use sandbox_core::{Overlay, SessionId};
 use secrets::Masks;
 use tracing::{Instrument as _, Span};
 
@@ -18,6 +18,7 @@ use super::journal::Journal;
 use super::rules::NetworkRules;
 use super::sandbox::{OpenNetwork, gate, trust};
 use super::trust::GateTrust;
+use crate::engine::Engine;
 
 /// The one gate of a [`Sessions`](crate::Sessions). The first session with a network creates it.
 #[derive(Clone, Debug)]
@@ -90,7 +91,7 @@ pub(crate) struct SessionNetwork {
 /// The listeners of the sandbox that was opened last.
 #[derive(Debug)]
 struct Open {
-    sandbox: Weak<NativeSandbox>,
+    sandbox: Weak<dyn Engine>,
     network: OpenNetwork,
 }
 
@@ -133,20 +134,20 @@ impl SessionNetwork {
 
     /// Opens the listeners of a sandbox, if the rules allow any host. Those of an earlier sandbox
     /// are closed.
-    pub(crate) async fn open(&self, sandbox: &Arc<NativeSandbox>) -> Result<(), NetworkError> {
+    pub(crate) async fn open(&self, sandbox: &Arc<dyn Engine>) -> Result<(), NetworkError> {
         let _turn = self.opening.lock().await;
         let rules = self.rules();
         if !rules.opens_network() {
             return Ok(());
         }
-        let is_of = |open: &Open| std::ptr::eq(open.sandbox.as_ptr(), Arc::as_ptr(sandbox));
+        let is_of = |open: &Open| Weak::ptr_eq(&open.sandbox, &Arc::downgrade(sandbox));
         if lock(&self.open).as_ref().is_some_and(is_of) {
             return Ok(());
         }
         let gate = self.gate.get()?;
         let (ask, sink) = (lock(&self.ask).clone(), self.journal.clone());
         let masks = lock(&self.masks).clone();
-        let network = OpenNetwork::open(&gate, sandbox, &rules, &masks, ask, sink);
+        let network = OpenNetwork::open(&gate, &**sandbox, &rules, &masks, ask, sink);
         let network = network.instrument(self.span.clone()).await?;
         *lock(&self.open) = Some(Open { sandbox: Arc::downgrade(sandbox), network });
         // The rules may have changed meanwhile.
@@ -159,7 +160,7 @@ impl SessionNetwork {
         &self,
         rules: NetworkRules,
         ask: Option<Arc<dyn Ask>>,
-        sandbox: &Arc<NativeSandbox>,
+        sandbox: &Arc<dyn Engine>,
     ) -> Result<(), NetworkError> {
         rules.compile()?;
         *self.rules.write().unwrap_or_else(PoisonError::into_inner) = rules;

@@ -38,7 +38,7 @@ impl GateTrust {
         Ok(Self { overlays: overlays(&files), dir, _lock: lock })
     }
 
-    /// Returns the files over those of the system.
+    /// Returns the overlays that make programs trust the gate.
     pub(crate) fn overlays(&self) -> Vec<Overlay> {
         self.overlays.clone()
     }

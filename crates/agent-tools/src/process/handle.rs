@@ -21,7 +21,7 @@ use crate::tools::bash::BashOutput;
 pub(crate) enum Order {
     /// Send this signal.
     Signal(i32),
-    /// Kill every process of it.
+    /// Kill every process that the command has started.
     Kill,
 }
 
@@ -67,8 +67,36 @@ pub struct Process {
 
 enum Ended {
     NotYet(oneshot::Receiver<Result<BashOutput, ToolError>>),
+    Reported(End),
+}
+
+/// The end of a process, for every caller that asks for it.
+#[derive(Clone, Debug)]
+pub(super) enum End {
     With(Box<BashOutput>),
     WithError { message: String, kind: crate::ErrorKind, is_retryable: bool },
+}
+
+impl End {
+    pub(super) fn of(ended: &Result<BashOutput, ToolError>) -> Self {
+        match ended {
+            Ok(output) => Self::With(Box::new(output.clone())),
+            Err(error) => Self::WithError {
+                message: crate::with_causes(error),
+                kind: error.kind(),
+                is_retryable: error.is_retryable(),
+            },
+        }
+    }
+
+    pub(super) fn into_result(self) -> Result<BashOutput, ToolError> {
+        match self {
+            Self::With(output) => Ok(*output),
+            Self::WithError { message, kind, is_retryable } => {
+                Err(ToolError::Redacted { message, kind, is_retryable })
+            }
+        }
+    }
 }
 
 impl Process {
@@ -164,26 +192,13 @@ impl Process {
     /// After the future is dropped, `wait` can be called again.
     pub async fn wait(&mut self) -> Result<BashOutput, ToolError> {
         self.stdin = None;
-        if let Ended::NotYet(receiver) = &mut self.ended {
-            let ended = receiver.await.unwrap_or_else(|_| Err(lost()));
-            self.ended = match &ended {
-                Ok(output) => Ended::With(Box::new(output.clone())),
-                Err(error) => Ended::WithError {
-                    message: crate::with_causes(error),
-                    kind: error.kind(),
-                    is_retryable: error.is_retryable(),
-                },
-            };
-            return ended;
-        }
-        match &self.ended {
-            Ended::With(output) => Ok(BashOutput::clone(output)),
-            Ended::WithError { message, kind, is_retryable } => Err(ToolError::Redacted {
-                message: message.clone(),
-                kind: *kind,
-                is_retryable: *is_retryable,
-            }),
-            Ended::NotYet(_) => Err(lost()),
+        match &mut self.ended {
+            Ended::NotYet(receiver) => {
+                let ended = receiver.await.unwrap_or_else(|_| Err(lost()));
+                self.ended = Ended::Reported(End::of(&ended));
+                ended
+            }
+            Ended::Reported(end) => end.clone().into_result(),
         }
     }
 }

@@ -1,9 +1,7 @@
 //! A process in the program that serves its session: its start, its supervision and its result.
 
-use std::fs::File;
 use std::future::pending;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
@@ -11,22 +9,24 @@ use artifact_sync::SyncError;
 use policy::Access;
 use sandbox_core::internal::lock;
 use sandbox_core::{
-    AttachedCommand, AttachedEvent, AttachedOutcome, CommandStatus, ExecError, ExecErrorKind,
-    NativeSandbox, Quarantined, TerminalSize,
+    AttachedEvent, AttachedOutcome, CommandStatus, ExecError, ExecErrorKind, Quarantined,
+    TerminalSize,
 };
 use tokio::sync::{Notify, oneshot};
 use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until, timeout};
 
 use super::handle::{Order, Orders, Started, lost};
-use super::pump::{Filter, Pumped, Tail, pump, pump_terminal};
+use super::pump::{Pumped, Tail, pump_terminal};
 use super::registry::Registration;
-use super::request::{SpawnProcess, Streams, is_passed_on};
+use super::request::{SpawnProcess, Streams};
+use super::streams::{Outputs, exec, pipe};
 use super::{Lifetime, SPAWN};
 use crate::call_journal::ProcessRecord;
 use crate::denials;
+use crate::engine::{Engine, RunningCommand};
 use crate::network::Observed;
 use crate::output::MirrorNotes;
-use crate::redaction::{OutputRedactor, Redaction};
+use crate::redaction::Redaction;
 use crate::session::{LocalSession, Stop};
 use crate::sharing::CallGuard;
 use crate::tool_error::ToolError;
@@ -44,7 +44,7 @@ const SIGNALS: std::ops::RangeInclusive<i32> = 1..=64;
 
 /// The process itself, until all that it has started is dead.
 struct Running {
-    command: AttachedCommand,
+    command: Box<dyn RunningCommand>,
     orders: Orders,
     lifetime: Lifetime,
     stop: Stop,
@@ -57,7 +57,7 @@ struct Running {
 /// The rest that the result of a process is made of.
 struct Conclusion {
     session: Weak<LocalSession>,
-    sandbox: Arc<NativeSandbox>,
+    sandbox: Arc<dyn Engine>,
     text: String,
     redact: bool,
     tail: Tail,
@@ -96,7 +96,7 @@ impl LocalSession {
         self.follow_variables().await;
         self.check_variables(&request.required)?;
         let sandbox = self.sandbox();
-        let mut spec = self.command_spec(&request.command, &sandbox);
+        let mut spec = self.command_spec(&request.command, &*sandbox);
         self.adjust(SPAWN, &mut spec, request.cwd.as_deref(), &request.env)?;
         spec.linger = request.linger;
         let loadout = self.variables.current();
@@ -117,10 +117,11 @@ impl LocalSession {
                 (command, Some(terminal), vec![("the output", shown)])
             }
             None => {
-                let (command, pumps) = outputs.start(&sandbox, &spec, streams).await?;
+                let (command, pumps) = outputs.start(&*sandbox, &spec, streams).await?;
                 (command, None, pumps)
             }
         };
+        let publisher = self.processes.publish(&registration, &request, &orders);
         let running = Running {
             command,
             orders: received,
@@ -149,6 +150,7 @@ impl LocalSession {
             if let Some(session) = session.upgrade() {
                 record.end(&session, &output);
             }
+            publisher.inspect(|publisher| publisher.publish(&output));
             let _ = sender.send(output);
         });
         Ok(Started { id, orders, ended, terminal })
@@ -238,71 +240,6 @@ impl LocalSession {
     }
 }
 
-/// The way of a process' output to the caller.
-struct Outputs<'o> {
-    redactor: Option<&'o OutputRedactor>,
-    tail: &'o Tail,
-    activity: &'o Arc<Notify>,
-}
-
-impl Outputs<'_> {
-    fn filter(&self, tail: Option<&Tail>) -> Filter {
-        let redaction = self.redactor.map(OutputRedactor::redaction);
-        Filter { redaction, tail: tail.cloned(), activity: Arc::clone(self.activity) }
-    }
-
-    /// Starts the command on these streams.
-    async fn start(
-        &self,
-        sandbox: &NativeSandbox,
-        spec: &sandbox_core::CommandSpec,
-        streams: Streams,
-    ) -> Result<(AttachedCommand, Vec<(&'static str, Pumped)>), ToolError> {
-        let Streams { stdin, stdout, stderr } = streams;
-        let stdin = match stdin {
-            Some(stdin) => stdin,
-            None => File::open("/dev/null").map_err(pipe)?.into(),
-        };
-        let mut pumps = Vec::new();
-        let tail = stderr.is_none().then_some(self.tail);
-        let stdout = self.output("standard output", stdout, tail, &mut pumps).map_err(pipe)?;
-        let stderr = match stderr {
-            Some(stderr) => {
-                let tail = Some(self.tail);
-                self.output("standard error", stderr, tail, &mut pumps).map_err(pipe)?
-            }
-            None => stdout.try_clone().map_err(pipe)?,
-        };
-        let streams = [stdin.as_fd(), stdout.as_fd(), stderr.as_fd()];
-        let command = sandbox.start(spec, streams).await.map_err(exec)?;
-        Ok((command, pumps))
-    }
-
-    /// Returns the end of a stream for the command: the descriptor itself, or a pipe to it.
-    fn output(
-        &self,
-        name: &'static str,
-        descriptor: OwnedFd,
-        tail: Option<&Tail>,
-        pumps: &mut Vec<(&'static str, Pumped)>,
-    ) -> io::Result<OwnedFd> {
-        if self.redactor.is_none() && tail.is_none() && is_passed_on(&descriptor)? {
-            return Ok(descriptor);
-        }
-        let (reader, writer) = io::pipe()?;
-        pumps.push((name, pump(reader.into(), descriptor, self.filter(tail))?));
-        Ok(writer.into())
-    }
-}
-
-fn exec(source: ExecError) -> ToolError {
-    ToolError::Exec { source }
-}
-
-fn pipe(source: io::Error) -> ToolError {
-    ToolError::Exec { source: ExecError::Host { operation: "prepare the streams", source } }
-}
-
 /// Waits for the end of a process, and returns its result.
 async fn look_after(running: Running, conclusion: Conclusion) -> Result<BashOutput, ToolError> {
     let care = tokio::spawn(take_care(
@@ -320,7 +257,7 @@ async fn look_after(running: Running, conclusion: Conclusion) -> Result<BashOutp
 /// Checks the refused paths of a process while it runs, and stores what it changes.
 async fn take_care(
     session: Weak<LocalSession>,
-    sandbox: Arc<NativeSandbox>,
+    sandbox: Arc<dyn Engine>,
     quarantined: Arc<Mutex<Vec<Quarantined>>>,
 ) {
     let mut checks = interval_at(Instant::now() + CHECK_INTERVAL, CHECK_INTERVAL);

@@ -7,7 +7,13 @@ use std::time::Duration;
 
 use sandbox_core::internal::lock;
 use tokio::sync::Notify;
+use tokio::sync::mpsc::UnboundedSender;
 use tokio::time::timeout;
+
+use super::Lifetime;
+use super::handle::Order;
+use super::reattach::{Findable, FindableProcess, Publisher, forget_ended};
+use super::request::SpawnProcess;
 
 /// The time that the processes of a session have to die. The kernel kills what remains.
 const END_TIMEOUT: Duration = Duration::from_secs(5);
@@ -22,9 +28,32 @@ struct Shared {
     /// The request to each process to end.
     running: Mutex<BTreeMap<u64, Arc<Notify>>>,
     changed: Notify,
+    /// The processes with the lifetime of the session.
+    findable: Mutex<Findable>,
 }
 
 impl Processes {
+    /// Lets other calls find a process with the lifetime of the session, until its end is published
+    /// and for some time afterwards.
+    pub(super) fn publish(
+        &self,
+        registration: &Registration,
+        request: &SpawnProcess<'_>,
+        orders: &UnboundedSender<Order>,
+    ) -> Option<Publisher> {
+        (request.lifetime == Lifetime::Session).then(|| {
+            let (process, publisher) = FindableProcess::new(&request.command, orders);
+            let mut findable = lock(&self.0.findable);
+            forget_ended(&mut findable);
+            findable.insert(registration.number, process);
+            publisher
+        })
+    }
+
+    pub(super) fn with_findable<T>(&self, read: impl FnOnce(&Findable) -> T) -> T {
+        read(&lock(&self.0.findable))
+    }
+
     /// Counts a process as running until the registration is dropped.
     pub(super) fn register(&self) -> Registration {
         let number = self.0.last_number.fetch_add(1, Ordering::Relaxed) + 1;
@@ -69,7 +98,7 @@ pub(super) struct Registration {
 impl Registration {
     /// Returns the id of the process in its session.
     pub(super) fn id(&self) -> String {
-        format!("p{}", self.number)
+        super::reattach::id(self.number)
     }
 
     /// Waits for the end of the session.

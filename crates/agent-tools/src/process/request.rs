@@ -53,7 +53,7 @@ impl std::fmt::Debug for Variables<'_> {
 pub(crate) struct Streams {
     pub(crate) stdin: Option<OwnedFd>,
     pub(crate) stdout: OwnedFd,
-    /// `None` for that of standard output.
+    /// `None` if standard error goes to `stdout`.
     pub(crate) stderr: Option<OwnedFd>,
 }
 

@@ -1,13 +1,14 @@
 //! The environment of a session's commands.
 
-use sandbox_core::{CommandSpec, NativeSandbox};
+use sandbox_core::CommandSpec;
 
 use super::LocalSession;
+use crate::engine::Engine;
 use crate::network::patience;
 
 impl LocalSession {
     /// Returns a command with the session's environment.
-    pub(crate) fn command_spec(&self, command: &str, sandbox: &NativeSandbox) -> CommandSpec {
+    pub(crate) fn command_spec(&self, command: &str, sandbox: &dyn Engine) -> CommandSpec {
         let mut spec = CommandSpec::new(command);
         let environment = &self.variables.current().environment;
         spec.env = environment.in_sandbox(sandbox.temporary_dir(), sandbox.shell());

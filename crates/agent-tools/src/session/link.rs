@@ -4,7 +4,7 @@ use std::sync::{Arc, PoisonError};
 
 use sandbox_core::internal::lock;
 
-use super::{LocalSession, Session};
+use super::{LocalSession, MAX_SERVERS, Session};
 use crate::sessions::SessionError;
 use crate::sharing::{Client, Departure, SessionFacts, SharingError};
 use crate::workspace::WorkspaceError;
@@ -63,7 +63,7 @@ impl Link {
 }
 
 impl Session {
-    pub(super) fn link(&self) -> Link {
+    pub(crate) fn link(&self) -> Link {
         self.link.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
@@ -89,6 +89,21 @@ impl Session {
 
     pub(super) fn ended(&self) -> SharingError {
         SharingError::Draining { session: self.id.clone() }
+    }
+
+    /// Returns an error if a call on this link must not open the session again.
+    pub(super) fn check_reopening(&self, link: &Link) -> Result<(), SharingError> {
+        match link {
+            Link::Ended => Err(self.ended()),
+            Link::Left(departure) => Err(self.left(*departure)),
+            Link::Serving(_) | Link::Connected(_) | Link::Released => Ok(()),
+        }
+    }
+
+    /// Returns the error of a call for which every server ended before the call began.
+    pub(super) fn no_server(&self) -> SharingError {
+        let reason = format!("{MAX_SERVERS} processes have ended before the call began");
+        SharingError::Rejected { session: self.id.clone(), pid: 0, reason }
     }
 
     /// Opens the session again, unless another call has replaced `former` already.

@@ -11,15 +11,17 @@ use artifact_sync::{
 use egress::Ask;
 use policy::Policy;
 use sandbox_core::internal::lock;
-use sandbox_core::{EngineReport, NativeSandbox, RelativePath, Sandbox, SessionPath, Tier};
+use sandbox_core::{EngineReport, RelativePath, SessionPath, Tier};
 use skill_store::SkillRef;
 
 use super::skills::{SessionSkills, SkillsReport};
 use super::{SessionSettings, SessionVariables};
 use crate::call_journal::CallJournal;
+use crate::engine::Engine;
 use crate::network::{NetworkError, NetworkRules, SessionNetwork};
 use crate::output::KeptOutputs;
 use crate::process::Processes;
+use crate::rules::Rules;
 use crate::sessions::SessionError;
 use crate::sharing::{Departure, Gate, SharingError};
 use crate::tool_error::ToolError;
@@ -27,7 +29,7 @@ use crate::workspace::{CloseError, CloseReport, RemovalMode, TransferError, Turn
 
 /// A session that this process serves. Dropping it kills its processes and unlocks it.
 pub(crate) struct LocalSession {
-    sandbox: RwLock<Arc<NativeSandbox>>,
+    sandbox: RwLock<Arc<dyn Engine>>,
     pub(super) policy: Policy,
     pub(crate) network: SessionNetwork,
     pub(crate) variables: SessionVariables,
@@ -54,7 +56,7 @@ struct Leaving {
     /// The other process that asks for it next.
     next: Option<u32>,
     /// The sandbox that was ended last, and the other process that asked for that.
-    ended: Weak<NativeSandbox>,
+    ended: Option<Weak<dyn Engine>>,
     by: Option<u32>,
     departure: Option<Departure>,
 }
@@ -62,7 +64,7 @@ struct Leaving {
 /// Everything that a session consists of, except its files and settings.
 pub(crate) struct SessionParts {
     pub(crate) policy: Policy,
-    pub(crate) sandbox: Arc<NativeSandbox>,
+    pub(crate) sandbox: Arc<dyn Engine>,
     pub(crate) network: SessionNetwork,
     pub(crate) variables: SessionVariables,
     pub(crate) skills: SessionSkills,
@@ -116,6 +118,10 @@ impl LocalSession {
         self.settings.keeps_output
     }
 
+    pub(crate) fn rules(&self) -> Rules {
+        self.settings.rules
+    }
+
     pub(crate) fn tier(&self) -> &Tier {
         &self.settings.tier
     }
@@ -131,7 +137,7 @@ impl LocalSession {
         linger: Duration,
     ) -> Result<String, ToolError> {
         let sandbox = self.sandbox();
-        let mut spec = self.command_spec(command, &sandbox);
+        let mut spec = self.command_spec(command, &*sandbox);
         (spec.timeout, spec.linger) = (timeout, linger);
         sandbox.wrap_command(&spec).map_err(|source| ToolError::Exec { source })
     }
@@ -243,9 +249,10 @@ impl LocalSession {
     }
 
     /// Returns the error of a command whose sandbox was ended because the session is being closed.
-    pub(crate) fn closed_during_call(&self, ended: &Arc<NativeSandbox>) -> Option<SharingError> {
+    pub(crate) fn closed_during_call(&self, ended: &Arc<dyn Engine>) -> Option<SharingError> {
         let leaving = lock(&self.leaving);
-        let is_ours = std::ptr::eq(leaving.ended.as_ptr(), Arc::as_ptr(ended));
+        let ended = Arc::downgrade(ended);
+        let is_ours = leaving.ended.as_ref().is_some_and(|known| Weak::ptr_eq(known, &ended));
         let session = self.workspace.id.clone();
         let departure = leaving.departure.filter(|_| is_ours)?;
         Some(SharingError::ClosedDuringCall { session, by: leaving.by, departure })
@@ -266,7 +273,7 @@ impl LocalSession {
             let mut leaving = lock(&self.leaving);
             leaving.by = leaving.next.take();
             leaving.departure = Some(departure);
-            leaving.ended = Arc::downgrade(&sandbox);
+            leaving.ended = Some(Arc::downgrade(&sandbox));
         }
         self.end().await;
         match leaving.await {
@@ -302,7 +309,7 @@ impl LocalSession {
         error
     }
 
-    pub(crate) fn sandbox(&self) -> Arc<NativeSandbox> {
+    pub(crate) fn sandbox(&self) -> Arc<dyn Engine> {
         self.sandbox.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
@@ -333,17 +340,13 @@ impl LocalSession {
     }
 
     /// Replaces a sandbox whose processes were killed, for the next call.
-    pub(crate) async fn reopen_sandbox(&self, ended: &Arc<NativeSandbox>) {
+    pub(crate) async fn reopen_sandbox(&self, ended: &Arc<dyn Engine>) {
         if self.workspace.is_lost() || !self.gate.is_open() {
             return;
         }
-        let (policy, dir) = (self.policy.clone(), self.dir().to_owned());
-        let SessionSettings { tier, limits, .. } = self.settings.clone();
         let overlays = ended.overlays().to_vec();
-        let builder = NativeSandbox::builder(&policy, dir).limits(limits).tier(tier);
-        let builder = builder.overlays(overlays);
-        let Ok(Ok(fresh)) = super::blocking(move || builder.open()).await else { return };
-        let fresh = Arc::new(fresh);
+        let opened = self.settings.open_engine(&self.policy, self.dir(), overlays).await;
+        let Ok(fresh) = opened else { return };
         {
             let mut current = self.sandbox.write().unwrap_or_else(PoisonError::into_inner);
             if !Arc::ptr_eq(&current, ended) {

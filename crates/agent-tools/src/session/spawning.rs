@@ -3,7 +3,7 @@
 use super::{Link, MAX_SERVERS, Session};
 use crate::boxed::boxed;
 use crate::process::{Process, Spawn, SpawnProcess};
-use crate::sharing::{CallError, NotAdmitted, SharingError};
+use crate::sharing::{CallError, NotAdmitted};
 use crate::tool_error::ToolError;
 
 impl Session {
@@ -72,13 +72,10 @@ impl Session {
                         Err(CallError::NotStarted) => {}
                     }
                 }
-                Link::Released => {}
-                Link::Ended => return Err(self.ended().into()),
-                Link::Left(departure) => return Err(self.left(*departure).into()),
+                unserved => self.check_reopening(unserved)?,
             }
             boxed(|| self.reopen(&link)).await?;
         }
-        let reason = format!("{MAX_SERVERS} processes have ended before the call began");
-        Err(SharingError::Rejected { session: self.id.clone(), pid: 0, reason }.into())
+        Err(self.no_server().into())
     }
 }

@@ -10,9 +10,11 @@ use secrets::VariableSource;
 use skill_store::VerifyingKey;
 
 use super::ownership::Ownership;
+use crate::engine::SandboxFactory;
 use crate::home::Home;
 use crate::output::MAX_STREAM_UNITS;
 use crate::restrictions::Restrictions;
+use crate::rules::Rules;
 use crate::session::SessionSettings;
 use crate::storage::Storage;
 use crate::tools::ToolSelection;
@@ -60,8 +62,10 @@ impl SessionsBuilder {
             linger: Duration::from_millis(250),
             max_output: MAX_STREAM_UNITS,
             keeps_output: true,
+            rules: Rules::default(),
             limits: Limits::default(),
             tier: Tier::default(),
+            engine: None,
             tools: ToolSelection::default(),
             redact: true,
             restrictions: None,
@@ -263,6 +267,17 @@ impl SessionsBuilder {
         self
     }
 
+    /// Sets the rules of names and results. Those of the reference system have a label of their own
+    /// ([`SessionsBuilder::artifact_label`]).
+    #[must_use]
+    pub fn rules(mut self, rules: Rules) -> Self {
+        self.session.rules = rules;
+        if let Some(label) = rules.artifact_label() {
+            self.session.artifact_label = label.to_owned();
+        }
+        self
+    }
+
     /// Appends a text to the description of the tool `bash`.
     #[must_use]
     pub fn instructions(mut self, instructions: impl Into<String>) -> Self {
@@ -348,6 +363,14 @@ impl SessionsBuilder {
     #[must_use]
     pub fn tier(mut self, tier: Tier) -> Self {
         self.session.tier = tier;
+        self
+    }
+
+    /// Opens sandboxes with another engine than the native one, for example a fake one in tests.
+    /// [`SessionsBuilder::tier`] and [`SessionsBuilder::limits`] have no effect on it.
+    #[must_use]
+    pub fn engine(mut self, factory: Arc<dyn SandboxFactory>) -> Self {
+        self.session.engine = Some(factory);
         self
     }
 }

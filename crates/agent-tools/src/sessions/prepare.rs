@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use policy::{Policy, UnenforcedReason};
-use sandbox_core::internal::blocking;
 use sandbox_core::{NativeSandbox, Overlay, Tier};
 use secrets::{LoadedVariables, Masks, SourceError};
 use skill_store::{SKILLS_DIRECTORY, SkillCache, SkillStore};
@@ -14,6 +13,7 @@ use super::builder::SessionsBuilder;
 use super::error::SessionError;
 use super::private_files::private_files;
 use super::spec::SessionSpec;
+use crate::engine::Engine;
 use crate::home::canonical;
 use crate::network::{Journal, NetworkRules, SessionNetwork, SharedGate};
 use crate::runtimes::HostRuntimes;
@@ -72,8 +72,8 @@ impl Preparation<'_> {
         let masks = variables.current().masks.clone();
         let rules = NetworkRules::new(&policy.config().network, self.spec.network.as_ref());
         let overlays = self.overlays(&rules, &masks).await?;
-        let sandbox = self.open_sandbox(&policy, workspace.dir.path(), overlays).await?;
-        let sandbox = Arc::new(sandbox);
+        let opened = self.settings.session.open_engine(&policy, workspace.dir.path(), overlays);
+        let sandbox = opened.await.map_err(|source| SessionError::Sandbox { source })?;
         let network = self.open_network(rules, &masks, workspace, &sandbox).await?;
         variable_warnings.extend(unused_masks(&network, &masks)?);
         warnings.extend(workspace.state.unreported(variable_warnings));
@@ -121,7 +121,8 @@ impl Preparation<'_> {
         masks: &Masks,
     ) -> Result<Vec<Overlay>, SessionError> {
         let is_needed = rules.opens_network() || rules.terminates() || !masks.is_empty();
-        if !is_needed || self.settings.session.tier != Tier::Namespaces {
+        let SessionSettings { tier, engine, .. } = &self.settings.session;
+        if !is_needed || *tier != Tier::Namespaces || engine.is_some() {
             return Ok(Vec::new());
         }
         self.gate.overlays().await.map_err(|source| SessionError::Network { source })
@@ -133,7 +134,7 @@ impl Preparation<'_> {
         rules: NetworkRules,
         masks: &Arc<Masks>,
         workspace: &Workspace,
-        sandbox: &Arc<NativeSandbox>,
+        sandbox: &Arc<dyn Engine>,
     ) -> Result<SessionNetwork, SessionError> {
         let ask = self.spec.network.as_ref().and_then(|network| network.ask.clone());
         let journal = Journal::in_directory(workspace.state.dir().path());
@@ -145,18 +146,6 @@ impl Preparation<'_> {
         };
         opened.map_err(|source| SessionError::Network { source })?;
         Ok(network)
-    }
-
-    async fn open_sandbox(
-        &self,
-        policy: &Policy,
-        dir: &Path,
-        overlays: Vec<Overlay>,
-    ) -> Result<NativeSandbox, SessionError> {
-        let SessionSettings { tier, limits, .. } = self.settings.session.clone();
-        let builder = NativeSandbox::builder(policy, dir).limits(limits).tier(tier);
-        let builder = builder.overlays(overlays);
-        blocking(move || builder.open()).await.map_err(|source| SessionError::Sandbox { source })
     }
 
     /// Loads the variables. If that fails, commands run without variables, and the warning says

@@ -1,5 +1,4 @@
-//! Removal of what is no longer needed on this machine: old sessions and remains of killed
-//! processes.
+//! Removal of old sessions, and of remains of killed processes, from this machine.
 
 use std::time::{Duration, SystemTime};
 

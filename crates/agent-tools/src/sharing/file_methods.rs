@@ -39,6 +39,16 @@ calls! {
         |call, session| {
             session.record("deleteDirectory", &call.path, session.delete_dir(&call.path)).await
         };
+    47: ExportTar<'_>, with pipe => TarReport, ToolError,
+        |call, session| {
+            let exported = session.export_tar(&call.path, pipe(call.pipe)?);
+            session.record("exportTar", recorded(&call.path), exported).await
+        };
+    48: ImportTar<'_>, with pipe => TarReport, ToolError,
+        |call, session| {
+            let imported = session.import_tar(&call.path, call.limits, pipe(call.pipe)?);
+            session.record("importTar", recorded(&call.path), imported).await
+        };
 }
 
 /// Inspects a file.
@@ -101,44 +111,6 @@ pub(crate) struct ImportTar<'c> {
     pub(crate) limits: TarLimits,
     #[serde(skip)]
     pub(crate) pipe: Option<OwnedFd>,
-}
-
-impl Call for ExportTar<'_> {
-    const METHOD: u16 = 47;
-    type Output = TarReport;
-    type Error = ToolError;
-
-    fn descriptors(&self) -> io::Result<Vec<OwnedFd>> {
-        self.pipe.iter().map(OwnedFd::try_clone).collect()
-    }
-
-    fn attach(&mut self, descriptors: Vec<OwnedFd>) {
-        self.pipe = descriptors.into_iter().next();
-    }
-
-    async fn run_on(self, session: &LocalSession) -> Result<TarReport, ToolError> {
-        let exported = session.export_tar(&self.path, pipe(self.pipe)?);
-        session.record("exportTar", recorded(&self.path), exported).await
-    }
-}
-
-impl Call for ImportTar<'_> {
-    const METHOD: u16 = 48;
-    type Output = TarReport;
-    type Error = ToolError;
-
-    fn descriptors(&self) -> io::Result<Vec<OwnedFd>> {
-        self.pipe.iter().map(OwnedFd::try_clone).collect()
-    }
-
-    fn attach(&mut self, descriptors: Vec<OwnedFd>) {
-        self.pipe = descriptors.into_iter().next();
-    }
-
-    async fn run_on(self, session: &LocalSession) -> Result<TarReport, ToolError> {
-        let imported = session.import_tar(&self.path, self.limits, pipe(self.pipe)?);
-        session.record("importTar", recorded(&self.path), imported).await
-    }
 }
 
 /// Returns the path of a call as its record has it. The session directory itself has a name there.

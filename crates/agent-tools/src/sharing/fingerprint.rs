@@ -141,6 +141,7 @@ impl Fingerprint {
             parts.extend([&b"masks"[..], masks.as_bytes()]);
         }
         let tier = match &session.tier {
+            _ if session.engine.is_some() => "of the embedder".to_owned(),
             Tier::Namespaces => "namespaces".to_owned(),
             Tier::Landlock { accepted } => {
                 let mut accepted: Vec<_> =
@@ -249,6 +250,7 @@ mod tests {
 
     use super::*;
     use crate::network::NetworkSpec;
+    use crate::rules::Rules;
 
     fn session() -> SessionSettings {
         SessionSettings {
@@ -259,6 +261,8 @@ mod tests {
             linger: Duration::ZERO,
             max_output: 1_000,
             keeps_output: true,
+            rules: Rules::Standard,
+            engine: None,
             limits: Limits::default(),
             tier: Tier::Namespaces,
             tools: crate::tools::ToolSelection::default(),

@@ -88,14 +88,24 @@ macro_rules! call_failure {
 call_failure!(ToolError, TransferError, CloseError, SessionError);
 
 /// Implements [`Call`] for the type of each row. The row has its number, its output and error, and
-/// the expression that runs it.
+/// the expression that runs it. A call with a descriptor also names the field of it.
 macro_rules! calls {
-    ($($number:literal: $call:ty => $output:ty, $error:ty,
+    ($($number:literal: $call:ty $(, with $descriptor:ident)? => $output:ty, $error:ty,
         |$input:pat_param, $session:ident| $run:expr;)*) => {$(
         impl Call for $call {
             const METHOD: u16 = $number;
             type Output = $output;
             type Error = $error;
+
+            $(
+                fn descriptors(&self) -> io::Result<Vec<OwnedFd>> {
+                    self.$descriptor.iter().map(OwnedFd::try_clone).collect()
+                }
+
+                fn attach(&mut self, descriptors: Vec<OwnedFd>) {
+                    self.$descriptor = descriptors.into_iter().next();
+                }
+            )?
 
             async fn run_on(self, $session: &LocalSession) -> Result<$output, $error> {
                 let $input = self;

@@ -23,7 +23,7 @@ use super::methods::{
     SetNetwork, SyncFiles, UndeleteFiles, WrapCommand, WriteFile,
 };
 use super::opening::Door;
-use super::process::SPAWN_PROCESS;
+use super::process::{FIND_PROCESS, ListProcesses, SPAWN_PROCESS};
 use super::token::Token;
 use super::wire::{Rejection, answer};
 use crate::session::{LocalSession, Stopper};
@@ -93,6 +93,7 @@ impl Server {
             let id = frame.id;
             let rejection = match frame.method {
                 SPAWN_PROCESS => self.run_process(channel, frame).await?,
+                FIND_PROCESS => self.show_process(channel, frame).await?,
                 _ => self.dispatch(channel, &mut frame).await?,
             };
             if let Some(rejection) = rejection {
@@ -192,6 +193,7 @@ impl Server {
             DeleteDirectory::METHOD => self.run::<DeleteDirectory<'static>>(channel, frame).await,
             ExportTar::METHOD => self.run::<ExportTar<'static>>(channel, frame).await,
             ImportTar::METHOD => self.run::<ImportTar<'static>>(channel, frame).await,
+            ListProcesses::METHOD => self.run::<ListProcesses>(channel, frame).await,
             EditFile::METHOD => self.run::<EditFile<'static>>(channel, frame).await,
             FindFiles::METHOD => self.run::<FindFiles<'static>>(channel, frame).await,
             SearchFiles::METHOD => self.run::<SearchFiles<'static>>(channel, frame).await,

@@ -20,6 +20,7 @@ use crate::output::{MirrorNotes, OutputTail};
 use crate::printable::Printable;
 use crate::process::Variables;
 use crate::redaction::Redaction;
+use crate::rules::Rules;
 use crate::session::{LocalSession, Session};
 use crate::sharing::Bash;
 use crate::tool_error::ToolError;
@@ -82,9 +83,14 @@ fn time_limit(
 }
 
 fn describe(surroundings: &Surroundings<'_>) -> String {
-    let Surroundings { session_dir, file_names, skills, runtimes, tier, instructions, .. } =
-        surroundings;
+    let Surroundings {
+        session_dir, file_names, skills, runtimes, tier, rules, instructions, ..
+    } = surroundings;
     let temporary = match tier {
+        Tier::Namespaces if *rules == Rules::Reference => {
+            "Only this directory and /tmp can be written to. /tmp is private to the session; \
+             the tools for files do not reach it."
+        }
         Tier::Landlock { .. } => {
             "Only this directory and $TMPDIR can be written to; the tools for files do \
              not reach $TMPDIR."
@@ -103,11 +109,15 @@ fn describe(surroundings: &Surroundings<'_>) -> String {
          {temporary} \
          {network} \
          There is no root: sudo and the system's package managers do not work. \
-         Long output is shortened, and the result names a file with all of it. \
+         Long output is shortened{kept}. \
          In a result, [redacted:NAME] stands for the value of the variable NAME: commands use \
          $NAME, and no file gets that text.\n",
         dir = session_dir.display(),
         network = reach(surroundings),
+        kept = match rules {
+            Rules::Reference => "",
+            Rules::Standard => ", and the result names a file with all of it",
+        },
     );
     if !runtimes.is_empty() {
         text.push_str(&format!("\nPrograms that are installed: {}\n", runtimes.join(", ")));
@@ -272,7 +282,7 @@ impl LocalSession {
         self.follow_variables().await;
         self.check_variables(&call.required)?;
         let sandbox = self.sandbox();
-        let mut spec = self.command_spec(&call.command, &sandbox);
+        let mut spec = self.command_spec(&call.command, &*sandbox);
         self.adjust(NAME, &mut spec, call.cwd.as_deref(), &call.env)?;
         spec.stdin = call.stdin.into_owned();
         (spec.timeout, spec.linger) = (call.timeout, call.linger);
@@ -280,7 +290,7 @@ impl LocalSession {
         let tail = call.tail.unwrap_or_default();
         tail.begin(call.redact.then(|| (*self.variables.current().redactor).clone()));
         let watch = |output: &[u8]| tail.push(output);
-        let mut ran = match sandbox.exec_watched(spec, call.stop.requested(), &watch).await {
+        let mut ran = match sandbox.exec(spec, call.stop, &watch).await {
             Ok(ran) => ran,
             Err(_) if self.workspace.is_lost() => {
                 return Err(self.workspace.lost_during_call(SyncError::LeaseLost));
@@ -367,6 +377,7 @@ mod tests {
             skills: Vec::new(),
             runtimes: vec!["python3", "node"],
             tier,
+            rules: Rules::Standard,
             instructions: Some("Speak French."),
         }
     }

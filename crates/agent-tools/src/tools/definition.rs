@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use skill_store::InstalledSkill;
 
 use super::call::{CallOptions, ToolContent, ToolResult};
+use crate::rules::Rules;
 use crate::session::Session;
 use crate::tool_error::ToolError;
 
@@ -76,6 +77,7 @@ pub(super) struct Surroundings<'s> {
     /// The names of the runtimes that commands can start.
     pub(super) runtimes: Vec<&'static str>,
     pub(super) tier: &'s Tier,
+    pub(super) rules: Rules,
     /// The embedder's addition to the description of `bash`.
     pub(super) instructions: Option<&'s str>,
 }

@@ -1,10 +1,8 @@
 //! The tool `editFile`: replaces a text in a file of the session.
 
 use std::borrow::Cow;
-use std::os::fd::AsFd;
 
-use policy::Access;
-use sandbox_core::internal::{read_open, real_path};
+use sandbox_core::internal::read_open;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -169,14 +167,8 @@ impl LocalSession {
     /// Reads the text of a file, unredacted.
     async fn editable_text(&self, path: &str) -> Result<String, ToolError> {
         let turn = self.begin().await?;
-        let place = self.locate(NAME, path)?;
+        let (place, file) = self.open_readable(NAME, path)?;
         let error = |source| place.error(self, source);
-        let file = place.dir()?.open_file(&place.relative).map_err(error)?;
-        if place.is_of_session() {
-            let opened = real_path(file.as_fd(), place.relative.as_ref()).map_err(error)?;
-            self.check_access(&opened, Access::Read)?;
-        }
-        place.check_tmp(self, Access::Read)?;
         let relative = place.relative.clone();
         let read = blocking(move || read_open(&file, relative.as_ref(), MAX_BYTES));
         let content = read.await?.map_err(error)?;

@@ -4,14 +4,17 @@
 //! 2. `/tmp` and the paths below it are those of the session's commands.
 //! 3. Another leading slash stands for the session directory, as in the reference.
 
+use std::fs::File;
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use policy::Access;
-use sandbox_core::{
-    FileError, FileErrorKind, NativeSandbox, RelativePath, SessionDir, SessionPath, Tier,
-};
+use sandbox_core::internal::real_path;
+use sandbox_core::{FileError, FileErrorKind, RelativePath, SessionDir, SessionPath, Tier};
 
+use crate::engine::Engine;
+use crate::rules::Rules;
 use crate::session::LocalSession;
 use crate::tool_error::ToolError;
 
@@ -36,7 +39,7 @@ pub(super) struct FileLocation {
 pub(super) enum Files {
     Session(Arc<SessionDir>),
     /// `/tmp` of this sandbox.
-    Tmp(Arc<NativeSandbox>),
+    Tmp(Arc<dyn Engine>),
 }
 
 impl LocalSession {
@@ -49,7 +52,9 @@ impl LocalSession {
         let (absolute, relative) = self.resolve(input)?;
         let outside = SessionPath::outside(self.dir(), input);
         let input = input.to_owned();
-        let Some(path) = outside.as_deref().filter(|path| path.starts_with(TMP)) else {
+        let Some(path) =
+            outside.as_deref().filter(|path| self.shows_tmp() && path.starts_with(TMP))
+        else {
             let files = Files::Session(Arc::clone(&self.workspace.dir));
             return Ok(FileLocation { input, files, relative, absolute, outside });
         };
@@ -63,12 +68,35 @@ impl LocalSession {
         Ok(FileLocation { input, files: Files::Tmp(sandbox), relative, absolute, outside: None })
     }
 
+    /// Opens a file that commands can read for the tool called `tool`. The file that is opened is
+    /// the one that was checked.
+    pub(super) fn open_readable(
+        &self,
+        tool: &'static str,
+        input: &str,
+    ) -> Result<(FileLocation, File), ToolError> {
+        let place = self.locate(tool, input)?;
+        let error = |source| place.error(self, source);
+        let file = place.dir()?.open_file(&place.relative).map_err(error)?;
+        if place.is_of_session() {
+            let opened = real_path(file.as_fd(), place.relative.as_ref()).map_err(error)?;
+            self.check_access(&opened, Access::Read)?;
+        }
+        place.check_tmp(self, Access::Read)?;
+        Ok((place, file))
+    }
+
+    /// Returns whether a path below `/tmp` names the file that commands see there.
+    pub(super) fn shows_tmp(&self) -> bool {
+        self.rules() == Rules::Standard
+    }
+
     /// Returns the sandbox whose `/tmp` has the file `input`.
     pub(super) fn tmp_for(
         &self,
         tool: &'static str,
         input: &str,
-    ) -> Result<Arc<NativeSandbox>, ToolError> {
+    ) -> Result<Arc<dyn Engine>, ToolError> {
         let sandbox = self.sandbox();
         if sandbox.own_tmp().is_some() {
             return Ok(sandbox);

@@ -180,6 +180,7 @@ async fn start(
 async fn read(session: &Session, input: Value) -> Result<ToolResult, ToolError> {
     let ReadInput { process_id, input, end_input, wait_ms } = parse(READ_NAME, input)?;
     let background = &session.background;
+    background.adopt(session, &process_id).await?;
     if input.is_some() || end_input {
         let text = input.unwrap_or_default();
         background.write(READ_NAME, &process_id, text.as_bytes(), end_input).await?;
@@ -192,6 +193,7 @@ async fn read(session: &Session, input: Value) -> Result<ToolResult, ToolError> 
 async fn stop(session: &Session, input: Value) -> Result<ToolResult, ToolError> {
     let StopInput { process_id, signal } = parse(STOP_NAME, input)?;
     let background = &session.background;
+    background.adopt(session, &process_id).await?;
     let signal = match signal {
         StopSignal::Terminate => Some(TERMINATE),
         StopSignal::Interrupt => Some(INTERRUPT),

@@ -5,10 +5,6 @@ mod output;
 mod part;
 mod schema;
 
-use std::os::fd::AsFd;
-
-use policy::Access;
-use sandbox_core::internal::real_path;
 use serde::{Deserialize, Serialize};
 
 use super::call::{ToolContent, ToolResult};
@@ -211,14 +207,8 @@ impl Session {
 impl LocalSession {
     pub(crate) async fn read_file(&self, call: ReadFile<'_>) -> Result<ReadFileOutput, ToolError> {
         let turn = self.begin().await?;
-        let place = self.locate(NAME, &call.path)?;
+        let (place, file) = self.open_readable(NAME, &call.path)?;
         let error = |source| place.error(self, source);
-        let file = place.dir()?.open_file(&place.relative).map_err(error)?;
-        if place.is_of_session() {
-            let opened = real_path(file.as_fd(), place.relative.as_ref()).map_err(error)?;
-            self.check_access(&opened, Access::Read)?;
-        }
-        place.check_tmp(self, Access::Read)?;
         // Reads the file that was checked: its name may lead to another one by now.
         let is_small = file.metadata().is_ok_and(|metadata| metadata.len() <= INLINE_BYTES as u64);
         let loadout = call.redact.then(|| self.variables.current());

@@ -8,9 +8,10 @@ use std::time::{Duration, Instant};
 use globset::{GlobBuilder, GlobMatcher};
 use policy::Access;
 use sandbox_core::internal::{EntryKind, Subtree, Walk, WalkEntry, real_path};
-use sandbox_core::{FileError, NativeSandbox, RelativePath, SessionPath};
+use sandbox_core::{FileError, RelativePath, SessionPath};
 
 use super::location::{Files, TMP};
+use crate::engine::Engine;
 use crate::session::LocalSession;
 use crate::tool_error::ToolError;
 
@@ -31,7 +32,7 @@ pub(super) struct Tree {
     relative: Option<RelativePath>,
     /// The text before a path below the root, in paths that the file tools take.
     shown_root: &'static str,
-    sandbox: Arc<NativeSandbox>,
+    sandbox: Arc<dyn Engine>,
     /// The path as the agent wrote it.
     input: String,
     tool: &'static str,
@@ -101,6 +102,7 @@ impl LocalSession {
         let outside = SessionPath::outside(self.dir(), input);
         let sandbox = self.sandbox();
         let input = input.to_owned();
+        let outside = outside.filter(|_| self.shows_tmp());
         let Some(below) = outside.as_deref().and_then(|path| path.strip_prefix(TMP).ok()) else {
             let files = Files::Session(Arc::clone(&self.workspace.dir));
             let relative = path.relative().cloned();

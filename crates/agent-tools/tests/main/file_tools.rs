@@ -2,11 +2,10 @@
 
 use std::sync::Arc;
 
-use agent_tools::secrets::{LoadedVariables, SecretString, SourceError};
-use agent_tools::{ByteRange, ErrorKind, LineRange, Tier, ToolError, VariableSource, Weakness};
+use agent_tools::{ByteRange, ErrorKind, LineRange, Tier, ToolError, Weakness};
 use serde_json::json;
 
-use crate::session::{Fixture, spec};
+use crate::fixture::{Fixture, Token, spec};
 
 #[tokio::test]
 async fn tmp_is_one_place_for_commands_and_tools() {
@@ -146,18 +145,6 @@ async fn a_file_that_was_written_can_be_read_by_ranges() {
         let error = session.call("readFile", input).await.unwrap_err().message();
         assert!(error.starts_with(&format!("readFile: ./large: {problem}")), "{error}");
         assert!(error.ends_with("the file has 4194305 lines"), "{error}");
-    }
-}
-
-#[derive(Debug)]
-struct Token;
-
-#[async_trait::async_trait]
-impl VariableSource for Token {
-    async fn load(&self) -> Result<LoadedVariables, SourceError> {
-        let mut loaded = LoadedVariables::default();
-        loaded.insert("TOKEN", SecretString::from("hunter2-hunter2"));
-        Ok(loaded)
     }
 }
 

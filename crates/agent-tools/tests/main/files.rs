@@ -4,9 +4,7 @@ use std::collections::BTreeMap;
 use std::io::Read;
 
 use agent_tools::policy::Policy;
-use agent_tools::{
-    ByteRange, ErrorKind, FileKind, ListOptions, Session, Sessions, Storage, TarLimits, ToolError,
-};
+use agent_tools::{ByteRange, ErrorKind, FileKind, ListOptions, Session, TarLimits, ToolError};
 
 use crate::session::{Fixture, spec};
 
@@ -17,9 +15,7 @@ fn range(start: u64, end: Option<u64>) -> ByteRange {
 /// Opens a session in two `Sessions`, so that the second one reaches it over the socket.
 async fn open_twice(fixture: &Fixture) -> [std::sync::Arc<Session>; 2] {
     let first = fixture.open("s1").await;
-    let storage = Storage::new(fixture.store.clone(), "bucket").with_prefix("general".into());
-    let others = Sessions::builder(fixture.sessions.home().clone()).storage(storage).build();
-    let second = others.open(spec("s1")).await.unwrap();
+    let second = fixture.other_process().open(spec("s1")).await.unwrap();
     assert!(second.is_served_elsewhere());
     [first, second]
 }

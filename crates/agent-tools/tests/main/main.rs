@@ -2,9 +2,11 @@
 
 mod cli;
 mod closing;
+mod engine;
 mod explaining;
 mod file_tools;
 mod files;
+mod fixture;
 mod frameworks;
 mod keeping;
 mod kills;
@@ -17,6 +19,7 @@ mod optional_tools;
 mod ownership;
 mod private_files;
 mod processes;
+mod reference;
 #[cfg(feature = "s3")]
 mod s3;
 mod sandbox;

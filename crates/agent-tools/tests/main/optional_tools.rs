@@ -2,38 +2,17 @@
 
 use std::sync::Arc;
 
-use agent_tools::secrets::{LoadedVariables, SecretString, SourceError};
 use agent_tools::{
-    CallOptions, Edit, FindOptions, GrepOptions, Home, Occurrences, OptionalTool, Session,
-    Sessions, SessionsBuilder, Storage, ToolContent, ToolSelection, Toolset, VariableSource,
+    CallOptions, Edit, FindOptions, GrepOptions, Occurrences, OptionalTool, Session,
+    SessionsBuilder, ToolContent, ToolSelection, Toolset,
 };
-use object_store::path::Path as Key;
 use serde_json::{Value, json};
 
-use crate::session::Fixture;
-
-#[derive(Debug)]
-struct Token;
-
-#[async_trait::async_trait]
-impl VariableSource for Token {
-    async fn load(&self) -> Result<LoadedVariables, SourceError> {
-        let mut loaded = LoadedVariables::default();
-        loaded.insert("TOKEN", SecretString::from("hunter2-hunter2"));
-        Ok(loaded)
-    }
-}
+use crate::fixture::{Fixture, Token};
 
 fn with_all(builder: SessionsBuilder) -> SessionsBuilder {
     let tools = OptionalTool::all().fold(ToolSelection::default(), ToolSelection::with);
     builder.variables(Arc::new(Token)).tools(tools)
-}
-
-/// Returns sessions with the same home and store, as those of another process.
-fn other_process(fixture: &Fixture) -> Sessions {
-    let storage = Storage::new(fixture.store.clone(), "bucket").with_prefix(Key::from("general"));
-    let home = Home::new(fixture.dir.path().canonicalize().unwrap().join("home"));
-    with_all(Sessions::builder(home).storage(storage)).build()
 }
 
 async fn paths(session: &Session, input: Value) -> String {
@@ -116,7 +95,7 @@ async fn another_process_runs_the_optional_tools_in_the_one_that_serves_the_sess
     let fixture = Fixture::with(with_all);
     let serving = fixture.open("s1").await;
     serving.write_file("f", b"a b").await.unwrap();
-    let other = other_process(&fixture);
+    let other = fixture.other_process();
     let client = other.open(crate::session::spec("s1")).await.unwrap();
     assert!(client.is_served_elsewhere());
     let edit = Edit { old: "a".into(), new: "x".into(), occurrences: Occurrences::One };

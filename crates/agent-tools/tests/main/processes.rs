@@ -3,39 +3,24 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use agent_tools::secrets::{LoadedVariables, SecretString, SourceError};
 use agent_tools::{
-    Home, InputFrom, Lifetime, OutputTo, Process, ProcessOutput, Session, Sessions, SharingError,
-    Spawn, Storage, TerminalSize, ToolError, VariableSource,
+    InputFrom, Lifetime, OptionalTool, OutputTo, Process, ProcessOutput, Session, SessionsBuilder,
+    SharingError, Spawn, TerminalSize, ToolError, ToolSelection,
 };
 use object_store::ObjectStoreExt;
 use object_store::path::Path as Key;
+use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
-use crate::session::{Fixture, spec};
+use crate::fixture::{Fixture, Token, spec};
 
 const LONG: Duration = Duration::from_secs(60);
-
-#[derive(Debug)]
-struct Token;
-
-#[async_trait::async_trait]
-impl VariableSource for Token {
-    async fn load(&self) -> Result<LoadedVariables, SourceError> {
-        let mut loaded = LoadedVariables::default();
-        loaded.insert("TOKEN", SecretString::from("hunter2-hunter2"));
-        Ok(loaded)
-    }
-}
 
 /// Returns a session that this program serves, and the same one as another program has it.
 async fn served_and_shared(fixture: &Fixture) -> [Arc<Session>; 2] {
     let first = fixture.open("s1").await;
-    let home = Home::new(fixture.dir.path().canonicalize().unwrap().join("home"));
-    let storage = Storage::new(fixture.store.clone(), "bucket").with_prefix(Key::from("general"));
-    let others = Sessions::builder(home).storage(storage).variables(Arc::new(Token)).build();
-    let second = others.open(spec("s1")).await.unwrap();
+    let second = fixture.other_process().open(spec("s1")).await.unwrap();
     assert!(!first.is_served_elsewhere() && second.is_served_elsewhere());
     [first, second]
 }
@@ -216,4 +201,60 @@ async fn a_call_of_bash_has_a_directory_and_variables() {
     options.env = vec![("A=B".to_owned(), "c".to_owned())];
     let error = session.bash_with("true", options).await.unwrap_err();
     assert!(error.message().contains("cannot be the name of a variable"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_process_of_the_session_is_found_again_by_its_id_here_and_in_another_program() {
+    let fixture = Fixture::with(|builder| builder.variables(Arc::new(Token)));
+    let [serving, client] = served_and_shared(&fixture).await;
+    let script = "trap 'touch stopped; exit 7' TERM; echo ready; while :; do sleep 0.01; done";
+    for (starter, finder) in [(&serving, &client), (&client, &serving)] {
+        let mut spawn = Spawn::command(format!("{script} # hunter2-hunter2"));
+        spawn.lifetime = Lifetime::Session;
+        let mut first = starter.spawn(spawn).await.unwrap();
+        let mut output = first.take_stdout().unwrap();
+        expect(&mut output, "ready\n").await;
+        let id = first.id().to_owned();
+        drop(first);
+
+        let listed = finder.processes().await.unwrap();
+        let summary = listed.iter().find(|process| process.id == id).unwrap();
+        assert!(summary.is_running && summary.command.ends_with("# [redacted:TOKEN]"));
+        let mut found = finder.process(&id).await.unwrap().unwrap();
+        assert!(found.take_stdout().is_none() && found.take_stdin().is_none());
+        found.signal(15);
+        let ended = timeout(LONG, found.wait()).await.unwrap().unwrap();
+        assert_eq!((ended.exit_code, ended.artifacts[0].relative_path.as_str()), (7, "stopped"));
+        finder.bash("rm stopped").await.unwrap();
+
+        // The result stays, for every program.
+        for session in [&serving, &client] {
+            let mut again = session.process(&id).await.unwrap().unwrap();
+            assert_eq!(timeout(LONG, again.wait()).await.unwrap().unwrap().exit_code, 7);
+            let listed = session.processes().await.unwrap();
+            let summary = listed.into_iter().find(|process| process.id == id).unwrap();
+            assert_eq!((summary.is_running, summary.exit_code), (false, Some(7)));
+            assert!(session.process("p999").await.unwrap().is_none());
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tools_of_another_program_read_and_stop_a_process() {
+    let all = |builder: SessionsBuilder| {
+        builder.tools(OptionalTool::all().fold(ToolSelection::default(), ToolSelection::with))
+    };
+    let fixture = Fixture::with(all);
+    let first = fixture.open("s1").await;
+    let second = fixture.other_process().open(spec("s1")).await.unwrap();
+    let input = json!({ "command": "echo ready; exec sleep 1000" });
+    let started = first.call("startProcess", input).await.unwrap();
+    let id = &started["processId"];
+    let read = second.call("readProcess", json!({ "processId": id, "waitMs": 0 })).await.unwrap();
+    assert_eq!((&read["isRunning"], &read["output"]), (&json!(true), &json!("")));
+    let input = json!({ "processId": id, "input": "x" });
+    let refused = second.call("readProcess", input).await.unwrap_err().message();
+    assert!(refused.contains("only the program that started process p1 has its input"));
+    let stopped = second.call("stopProcess", json!({ "processId": id })).await.unwrap();
+    assert_eq!((&stopped["isRunning"], &stopped["exitCode"]), (&json!(false), &json!(143)));
 }

@@ -5,47 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use agent_tools::{
-    BashOptions, ErrorKind, Home, Session, SessionId, SessionSpec, Sessions, SessionsBuilder,
-    Storage, ToolError, UserId,
+    BashOptions, ErrorKind, Home, SessionId, SessionSpec, Sessions, Storage, ToolError, UserId,
 };
 use object_store::ObjectStoreExt;
-use object_store::memory::InMemory;
 use object_store::path::Path as Key;
 use testkit::{Calls, FailingStore};
 
-pub(crate) struct Fixture {
-    pub(crate) dir: tempfile::TempDir,
-    pub(crate) store: Arc<InMemory>,
-    pub(crate) sessions: Sessions,
-}
-
-pub(crate) fn spec(id: &str) -> SessionSpec {
-    SessionSpec::new(SessionId::parse(id).unwrap()).user(UserId::parse("7").unwrap())
-}
-
-impl Fixture {
-    pub(crate) fn new() -> Self {
-        Self::with(|builder| builder)
-    }
-
-    /// Creates a fixture whose host runs programs in session directories.
-    fn with_protected_names() -> Self {
-        Self::with(SessionsBuilder::protect_names)
-    }
-
-    pub(crate) fn with(change: impl FnOnce(SessionsBuilder) -> SessionsBuilder) -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let store = Arc::new(InMemory::new());
-        let storage = Storage::new(store.clone(), "bucket").with_prefix(Key::from("general"));
-        let home = Home::new(dir.path().canonicalize().unwrap().join("home"));
-        let sessions = change(Sessions::builder(home).storage(storage)).build();
-        Self { dir, store, sessions }
-    }
-
-    pub(crate) async fn open(&self, id: &str) -> Arc<Session> {
-        self.sessions.open(spec(id)).await.unwrap()
-    }
-}
+pub(crate) use crate::fixture::{Fixture, spec};
 
 #[tokio::test]
 async fn keys_are_those_of_the_reference_under_the_general_prefix() {
@@ -247,7 +213,7 @@ async fn a_restarted_process_uploads_local_changes() {
     std::fs::write(session.dir().join("g"), "2").unwrap();
     std::fs::write(session.dir().join("f"), "local").unwrap();
     let home = fixture.sessions.home().clone();
-    let Fixture { dir: _dir, store, sessions } = fixture;
+    let Fixture { dir: _dir, store, sessions, .. } = fixture;
     drop((session, sessions));
     let storage = Storage::new(store.clone(), "bucket").with_prefix(Key::from("general"));
     let sessions = Sessions::builder(home).storage(storage).build();
@@ -356,7 +322,7 @@ async fn the_file_tools_obey_rules_derived_from_files() {
                    echo gitdir: ../store.git > tree/.git";
     assert_eq!(session.bash(command).await.unwrap().exit_code, 0);
     let home = fixture.sessions.home().clone();
-    let Fixture { dir: _dir, store, sessions } = fixture;
+    let Fixture { dir: _dir, store, sessions, .. } = fixture;
     drop((session, sessions));
     // Protected files are searched when a session opens.
     let storage = Storage::new(store, "bucket").with_prefix(Key::from("general"));

@@ -2,10 +2,12 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
+use std::process::Stdio;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, openpt, unlockpt};
 use serde_json::json;
 use testkit::{S3Server, s3_environment};
 
@@ -177,4 +179,41 @@ fn a_session_that_is_here_opens_although_its_store_never_answers() {
     assert_eq!(ran.stdout, "1\n");
     assert!(ran.stderr.contains("did not answer within 300ms"), "{}", ran.stderr);
     assert!(begun.elapsed() < Duration::from_secs(15), "{:?}", begun.elapsed());
+}
+
+/// Runs the command with a terminal as its standard error. Returns all that the terminal shows.
+fn shown_on_terminal(cli: &Cli, args: &[&str]) -> String {
+    let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
+    let terminal = openpt(flags).unwrap();
+    unlockpt(&terminal).unwrap();
+    let inner = ioctl_tiocgptpeer(&terminal, flags).unwrap();
+    let mut command = cli.command(args);
+    command.env("TERM", "xterm").stdin(Stdio::null()).stdout(Stdio::null()).stderr(inner);
+    let mut child = command.spawn().unwrap();
+    drop(command);
+    let (mut shown, mut buffer) = (Vec::new(), [0; 4096]);
+    // The terminal has an error once no process has it open.
+    while let Ok(count @ 1..) = rustix::io::read(&terminal, &mut buffer) {
+        shown.extend(&buffer[..count]);
+    }
+    child.wait().unwrap();
+    String::from_utf8_lossy(&shown).into_owned()
+}
+
+#[test]
+fn long_work_is_shown_on_a_terminal_unless_quiet_and_not_in_a_pipe() {
+    let store = S3Server::start();
+    let proxy = Proxy::start(&store);
+    let cli = proxy.machine();
+    cli.run(&["bash", "--session", "m", "echo 1 > f"]).ok();
+    proxy.set_silent(true);
+    let close = ["session", "close", "m", "--wait", "1s"];
+    let shown = shown_on_terminal(&cli, &close);
+    assert!(shown.contains("closing") && shown.contains("--discard"), "{shown}");
+    let quiet = shown_on_terminal(&cli, &[&["--quiet"], &close[..]].concat());
+    assert!(!quiet.contains("closing") && quiet.contains("--discard"), "{quiet}");
+    let piped = cli.run(&close).stderr;
+    assert!(!piped.contains("closing") && piped.contains("--discard"), "{piped}");
+    let opened = shown_on_terminal(&cli, &["ls", "--session", "new", "--wait", "1s"]);
+    assert!(opened.contains("opening"), "{opened}");
 }

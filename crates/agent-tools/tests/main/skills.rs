@@ -1,22 +1,13 @@
 //! Skills of sessions, through the library.
 
-use agent_tools::skill_store::PublishOptions;
-use agent_tools::{SessionsBuilder, Storage};
-use object_store::path::Path as Key;
-use testkit::write_file;
+use agent_tools::SessionsBuilder;
 
 use crate::session::{Fixture, spec};
 
 #[tokio::test]
 async fn an_agent_cannot_change_read_only_skills_and_the_host_still_replaces_them() {
     let fixture = Fixture::with(SessionsBuilder::read_only_skills);
-    let storage = Storage::new(fixture.store.clone(), "bucket").with_prefix(Key::from("general"));
-    let source = fixture.dir.path().join("source");
-    write_file(&source, "SKILL.md", "---\nname: greet\ndescription: Says hello.\n---\n");
-    for content in ["1", "2"] {
-        write_file(&source, "f", content);
-        storage.skills().publish(&source, &PublishOptions::default()).await.unwrap();
-    }
+    fixture.publish_greet().await;
     for version in ["1", "2"] {
         let skill = format!("greet@{version}").parse().unwrap();
         let spec = spec("s").skill(skill);

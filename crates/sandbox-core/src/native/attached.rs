@@ -362,6 +362,18 @@ pub struct AttachedOutcome {
 }
 
 impl AttachedOutcome {
+    /// Creates the result of a command that left nothing behind, for engines and fakes outside
+    /// this crate. The fields are public.
+    pub fn new(status: CommandStatus) -> Self {
+        Self {
+            status,
+            killed: Vec::new(),
+            limit: None,
+            quarantined: Vec::new(),
+            sandbox_ended: None,
+        }
+    }
+
     /// Returns the exit code, like
     /// [`CommandOutput::exit_code`](crate::CommandOutput::exit_code).
     pub fn exit_code(&self) -> i32 {

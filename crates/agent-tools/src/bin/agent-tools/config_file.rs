@@ -1,8 +1,8 @@
 //! The configuration file `agent-tools.toml` in the home: defaults for the options of the command.
 //!
-//! A key is the name of an option that a variable sets too, such as `store` for `--store`. At the
-//! top of the file, it counts for every subcommand that has the option. In a table such as
-//! `[session.close]`, it counts for that subcommand. An option and a variable come first.
+//! A key is the name of an option, such as `store` for `--store`. At the top of the file, it counts
+//! for every subcommand that has the option. In a table such as `[session.close]`, it counts for
+//! that subcommand. An option of the command line and a variable come first.
 
 use std::any::TypeId;
 use std::ffi::OsString;
@@ -18,8 +18,8 @@ use crate::failure::Failure;
 /// The name of the file, below the home.
 pub(crate) const FILE: &str = "agent-tools.toml";
 
-/// The options that the file cannot set.
-const EXCLUDED: [&str; 1] = ["home"];
+/// The options that the file cannot set: its own place, and requests for a text.
+const EXCLUDED: [&str; 3] = ["home", "help", "version"];
 
 /// Sets the defaults that the file of a home names; without the file, returns `None`.
 pub(crate) fn apply(command: &Command, home: &Path) -> Result<Option<Command>, Failure> {
@@ -85,7 +85,7 @@ impl Source<'_> {
         command: &Command,
         depth: Depth,
     ) -> Failure {
-        if EXCLUDED.contains(&name) {
+        if name == "home" {
             let problem = "`home` names the directory of this file, so the file cannot set it; \
                            use --home or AGENT_TOOLS_HOME";
             return self.failure(span, problem);
@@ -226,7 +226,7 @@ fn names(command: &Command, depth: Depth) -> Vec<String> {
 }
 
 fn is_settable(option: &Arg, name: &str) -> bool {
-    option.get_long() == Some(name) && option.get_env().is_some() && !EXCLUDED.contains(&name)
+    option.get_long() == Some(name) && !EXCLUDED.contains(&name)
 }
 
 fn is_flag(option: &Arg) -> bool {
@@ -264,7 +264,7 @@ fn set_static(
                 option = option.default_value_if(other, ArgPredicate::IsPresent, Some("false"));
             }
         }
-        option.default_values(values.iter().copied())
+        option.required(false).default_values(values.iter().copied())
     });
     match depth {
         Depth::One => command,
@@ -326,6 +326,37 @@ mod tests {
     }
 
     #[test]
+    fn every_option_has_a_key() {
+        fn check_all(command: &Command, path: &[&str]) {
+            for option in command.get_arguments() {
+                let Some(name) = option.get_long().filter(|name| !EXCLUDED.contains(name)) else {
+                    continue;
+                };
+                let value = match option.get_possible_values().first() {
+                    _ if is_flag(option) => "true".to_owned(),
+                    Some(value) => format!("{:?}", value.get_name()),
+                    // The parser of the option judges it.
+                    None => "\"1\"".to_owned(),
+                };
+                let table = path.join(".");
+                let text = match path {
+                    [] => format!("{name} = {value}\n"),
+                    _ => format!("[{table}]\n{name} = {value}\n"),
+                };
+                let applied = apply_text(&Cli::command(), Path::new("/h/c.toml"), &text);
+                if let Err(failure) = applied {
+                    let message = failure.message().to_owned();
+                    assert!(message.contains("invalid value '1'"), "{table} {name}: {message}");
+                }
+            }
+            for sub in command.get_subcommands() {
+                check_all(sub, &[path, &[sub.get_name()]].concat());
+            }
+        }
+        check_all(&Cli::command(), &[]);
+    }
+
+    #[test]
     fn keys_are_the_defaults_of_options_and_tables_those_of_one_subcommand() {
         let text = "store = \"s3://b\"\ntimeout = 5\n[mcp]\ntimeout = 7.5\n";
         check(text, &["bash", "x"], Ok("\"s3://b\""));
@@ -365,7 +396,7 @@ mod tests {
         check("[bash]\ntools = \"grep\"", &[], Err("2: there is no option `tools` here"));
         check("json = 1", &[], Err("1: expected true or false"));
         check("store = [\"a\"]", &[], Err("1: expected one value"));
-        check("content = \"a\"", &[], Err("1: there is no option `content` here"));
+        check_start("help = true", "1: there is no option `help` here");
         let home = "1: `home` names the directory of this file, so the file cannot set it; use \
                     --home or AGENT_TOOLS_HOME";
         check("home = \"/x\"", &[], Err(home));

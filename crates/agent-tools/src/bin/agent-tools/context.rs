@@ -1,5 +1,6 @@
 //! The global options, resolved: home, store, variables and passphrase.
 
+mod ignored;
 mod skills;
 
 use std::cell::Cell;
@@ -9,8 +10,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use agent_tools::secrets::sql::VariableStore;
+use agent_tools::skill_store::SkillName;
 use agent_tools::{
-    Home, IgnoreRules, Ownership, Session, SessionSpec, Sessions, SessionsBuilder, Storage, Tier,
+    Home, Ownership, Rules, Session, SessionSpec, Sessions, SessionsBuilder, Storage, Tier,
     VariableSelection,
 };
 use object_store::memory::InMemory;
@@ -18,10 +20,11 @@ use object_store::path::Path as Key;
 use secrecy::SecretString;
 use serde::Serialize;
 
+use self::ignored::ignore_rules;
 use crate::failure::Failure;
 use crate::options::{Global, SessionArgs, WaitArgs};
 use crate::output::{errln, print_json};
-use crate::progress_bar::TerminalProgress;
+use crate::progress_bar::{Bars, TransferProgress};
 use crate::project_file::Project;
 use crate::variable_source::{self, LazyVariables};
 use crate::{schemes, settings};
@@ -212,10 +215,11 @@ impl Context {
     fn builder_with(&self, storage: Storage) -> Result<SessionsBuilder, Failure> {
         let mut builder = Sessions::builder(self.home()?)
             .storage(storage)
-            .progress(Arc::new(TerminalProgress::default()))
+            .progress(Arc::new(TransferProgress::new(self.bars())))
             .durability(self.global.durability())
             .listing_age(LISTING_AGE)
             .redact(!self.global.no_redact)
+            .rules(if self.global.reference { Rules::Reference } else { Rules::Standard })
             .tier(self.tier());
         for key in self.skill_keys()? {
             builder = builder.skill_key(key);
@@ -274,6 +278,12 @@ impl Context {
     /// Returns the request to open the session of these options.
     pub(crate) fn spec(&self, args: &SessionArgs) -> Result<SessionSpec, Failure> {
         let mut spec = SessionSpec::new(args.session.clone()).user(args.user.clone());
+        if !self.global.reference {
+            for name in args.skills.iter().filter_map(|skill| skill.name.as_ref()) {
+                SkillName::parse(name.as_str())
+                    .map_err(|error| Failure::usage(format!("{error}; or use --reference")))?;
+            }
+        }
         spec.skills.clone_from(&args.skills);
         spec.allow_read.clone_from(&args.allow_read);
         spec.allow_write.clone_from(&args.allow_write);
@@ -334,11 +344,17 @@ impl Context {
         change: impl FnOnce(SessionsBuilder) -> SessionsBuilder,
     ) -> Result<Arc<Session>, Failure> {
         let sessions = change(self.builder_of(args)?).build();
-        let session = sessions.open(self.spec(args)?).await.map_err(Failure::not_run)?;
+        let opening = sessions.open(self.spec(args)?);
+        let session = self.bars().during("opening", opening).await.map_err(Failure::not_run)?;
         for warning in session.warnings() {
             errln!("agent-tools: warning: {warning}");
         }
         Ok(session)
+    }
+
+    /// Returns whether progress is shown.
+    pub(crate) fn bars(&self) -> Bars {
+        if self.global.quiet { Bars::Hidden } else { Bars::Shown }
     }
 
     /// Returns whether results are printed as JSON.
@@ -359,29 +375,6 @@ impl Context {
         }
         Ok(())
     }
-}
-
-/// Creates ignore rules from the patterns of `--ignore`. All of them extend the default rules, or
-/// all of them replace these.
-fn ignore_rules(patterns: &[String]) -> Result<IgnoreRules, Failure> {
-    let patterns = patterns.iter().map(|pattern| pattern.trim());
-    let patterns: Vec<&str> = patterns.filter(|pattern| !pattern.is_empty()).collect();
-    let added: Vec<&str> =
-        patterns.iter().filter_map(|pattern| pattern.strip_prefix('+')).collect();
-    if added.iter().any(|pattern| pattern.trim().is_empty()) {
-        return Err(Failure::usage("--ignore has a `+` without a pattern"));
-    }
-    let rules = if added.is_empty() {
-        IgnoreRules::from_patterns(patterns)
-    } else if added.len() == patterns.len() {
-        IgnoreRules::default().with_patterns(added)
-    } else {
-        return Err(Failure::usage(
-            "--ignore has patterns with and without `+`: with `+`, they extend the default rules, \
-             and without it, they replace them",
-        ));
-    };
-    rules.map_err(Failure::not_run)
 }
 
 /// Returns the working directory, which sessions cannot see, unless it is a system directory.

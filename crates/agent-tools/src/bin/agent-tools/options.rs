@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use agent_tools::skill_store::{SkillName, SkillRefError};
 use agent_tools::{
     Durability, SessionId, SessionsBuilder, SkillRef, Takeover, Tier, UserId, Weakness,
 };
@@ -31,6 +32,17 @@ fn parse_wait(text: &str) -> Result<Duration, String> {
     }
     let time = humantime::parse_duration(text);
     time.map_err(|_| "expected a time such as 30, 10m or 1h".to_owned())
+}
+
+/// Parses a skill whose name may be any name of a directory, which only the reference accepts.
+fn parse_skill(text: &str) -> Result<SkillRef, String> {
+    let (skill, name) = match text.split_once('=') {
+        Some((skill, name)) => (skill, Some(SkillName::parse_directory(name))),
+        None => (text, None),
+    };
+    let skill: SkillRef = skill.parse().map_err(|error: SkillRefError| error.to_string())?;
+    let name = name.transpose().map_err(|error| error.to_string())?;
+    Ok(SkillRef { name, ..skill })
 }
 
 /// Returns the parser of a path below the session directory, as text.
@@ -189,6 +201,24 @@ pub(crate) struct Global {
         global = true
     )]
     pub(crate) json: bool,
+    /// Follow the rules of the reference system: `[exulu-artifacts]` before the links, output cut
+    /// at its end, `/tmp` of the tools in the session directory, version 1 of a skill without a
+    /// version, and names of skills with spaces.
+    #[arg(
+        long,
+        env = "AGENT_TOOLS_REFERENCE",
+        value_parser = BoolishValueParser::new(),
+        global = true
+    )]
+    pub(crate) reference: bool,
+    /// Show no progress on the terminal.
+    #[arg(
+        long,
+        env = "AGENT_TOOLS_QUIET",
+        value_parser = BoolishValueParser::new(),
+        global = true
+    )]
+    pub(crate) quiet: bool,
 }
 
 /// Point at which a store on the local disk counts a change as stored.
@@ -258,7 +288,8 @@ pub(crate) struct SessionArgs {
         long = "skill",
         value_name = "ID[@VERSION][=NAME]",
         env = "AGENT_TOOLS_SKILL",
-        value_delimiter = ','
+        value_delimiter = ',',
+        value_parser = parse_skill
     )]
     pub(crate) skills: Vec<SkillRef>,
     /// Variable that commands get. With this option, they get no others. Repeatable.

@@ -16,37 +16,57 @@ use crate::{Cli, config_file, examples, output};
 /// Parses the command line. An option comes before a variable, and that before the configuration
 /// file. A variable that is empty counts as unset.
 pub(crate) fn parse() -> Result<Cli, ExitCode> {
-    let mut command = without_empty_variables(command());
-    let matches = command.clone().try_get_matches().or_else(|error| match error.kind() {
-        ErrorKind::UnknownArgument => {
-            let relaxed = with_options_of_scripts(command.clone());
-            match relaxed.clone().try_get_matches() {
-                Ok(matches) if script_is_option(&matches) => Err(error),
-                result => {
-                    command = relaxed;
-                    result
-                }
+    let plain = without_empty_variables(command());
+    let parsed = Parsed::new(&plain);
+    let home = match &parsed.result {
+        Ok(matches) => home(matches),
+        Err(_) => home_of_invalid_line(),
+    };
+    let configured = match home.as_deref().map(|home| config_file::apply(&plain, home)) {
+        None | Some(Ok(None)) => parsed,
+        Some(Ok(Some(configured))) => {
+            let configured = Parsed::new(&configured);
+            // Another home may only seem to be named, as by an option of a script.
+            match &configured.result {
+                Ok(matches) if self::home(matches) != home => parsed,
+                _ => configured,
             }
         }
-        _ => Err(error),
-    });
-    let matches = matches.map_err(|error| report(&command, &error))?;
-    let configured = match home(&matches) {
-        Some(home) => config_file::apply(&command, &home).map_err(|failure| {
-            if has_json(&matches) {
+        Some(Err(failure)) => {
+            // Help and errors of the command line come first.
+            if parsed.matches()?.get_flag("json") {
                 failure.print_json();
             }
-            failure.report()
-        })?,
-        None => None,
-    };
-    let matches = match configured {
-        Some(command) => {
-            command.clone().try_get_matches().map_err(|error| report(&command, &error))?
+            return Err(failure.report());
         }
-        None => matches,
     };
-    Cli::from_arg_matches(&matches).map_err(|error| report(&command, &error))
+    let matches = configured.matches()?;
+    Cli::from_arg_matches(matches).map_err(|error| report(&configured.command, &error))
+}
+
+/// The words of the command line, as a command has understood them.
+struct Parsed {
+    command: Command,
+    result: Result<ArgMatches, Error>,
+}
+
+impl Parsed {
+    fn new(command: &Command) -> Self {
+        let result = command.clone().try_get_matches();
+        if result.as_ref().is_err_and(|error| error.kind() == ErrorKind::UnknownArgument) {
+            let command = with_options_of_scripts(command.clone());
+            let relaxed = command.clone().try_get_matches();
+            if !relaxed.as_ref().is_ok_and(script_is_option) {
+                return Self { command, result: relaxed };
+            }
+        }
+        Self { command: command.clone(), result }
+    }
+
+    /// Returns the matches, or prints help or the error.
+    fn matches(&self) -> Result<&ArgMatches, ExitCode> {
+        self.result.as_ref().map_err(|error| report(&self.command, error))
+    }
 }
 
 /// Lets the words of a script be options that this program does not have, as in `bash ls -la`.
@@ -95,8 +115,21 @@ fn home(matches: &ArgMatches) -> Option<PathBuf> {
     }
 }
 
-fn has_json(matches: &ArgMatches) -> bool {
-    matches.get_flag("json")
+/// Returns the home that an invalid command line names, as far as that is clear.
+fn home_of_invalid_line() -> Option<PathBuf> {
+    let mut words = std::env::args_os().skip(1).take_while(|word| word != "--");
+    while let Some(word) = words.next() {
+        if word == "--home" {
+            return words.next().map(PathBuf::from);
+        }
+        if let Some(home) = word.as_bytes().strip_prefix(b"--home=") {
+            return Some(OsStr::from_bytes(home).into());
+        }
+    }
+    let variable = std::env::var_os("AGENT_TOOLS_HOME").filter(|home| !home.is_empty());
+    variable
+        .map(PathBuf::from)
+        .or_else(|| Home::for_current_user().map(|home| home.path().to_owned()))
 }
 
 /// Prints help, or what is wrong with the command line.
@@ -108,7 +141,7 @@ fn report(command: &Command, error: &Error) -> ExitCode {
     let error = again.as_ref().unwrap_or(error);
     let is_failure =
         error.use_stderr() && error.kind() != ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand;
-    if is_failure && json_is_asked() {
+    if is_failure && json_is_asked(command) {
         let text = error.to_string();
         let text = text.strip_prefix("error: ").unwrap_or(&text);
         let message = text.split("\n\nUsage:").next().unwrap_or(text);
@@ -124,13 +157,23 @@ fn report(command: &Command, error: &Error) -> ExitCode {
     ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
 }
 
-/// Returns whether an invalid command line asks for JSON.
-fn json_is_asked() -> bool {
+/// Returns whether an invalid command line, or the configuration file behind it, asks for JSON.
+fn json_is_asked(command: &Command) -> bool {
     let mut words = std::env::args_os().skip(1).take_while(|word| word != "--");
     let is_set = |value: String| {
         !matches!(value.to_lowercase().as_str(), "" | "0" | "n" | "no" | "f" | "false" | "off")
     };
-    words.any(|word| word == "--json") || std::env::var("AGENT_TOOLS_JSON").is_ok_and(is_set)
+    if words.any(|word| word == "--json") {
+        return true;
+    }
+    match std::env::var("AGENT_TOOLS_JSON") {
+        Ok(value) if !value.is_empty() => is_set(value),
+        _ => {
+            let mut options = command.get_arguments();
+            let json = options.find(|option| option.get_long() == Some("json"));
+            json.is_some_and(|json| json.get_default_values().iter().any(|value| value == "true"))
+        }
+    }
 }
 
 fn with_plain_usage(mut command: Command) -> Command {

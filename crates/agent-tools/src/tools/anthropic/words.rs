@@ -7,7 +7,7 @@ use crate::sharing::SharingError;
 use crate::tool_error::ToolError;
 use crate::tools::call::{ToolContent, ToolResult};
 
-/// The names that texts of the session's tools have, and those of this toolset.
+/// Names in the texts of the session's tools, with the names of this toolset.
 const NAMES: [(&str, &str); 10] = [
     ("editFile", "edit"),
     ("readFile", "read"),

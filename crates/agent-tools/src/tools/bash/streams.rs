@@ -4,10 +4,12 @@ use std::path::Path;
 use std::sync::Arc;
 
 use sandbox_core::internal::lock;
-use sandbox_core::{CapturedStream, FileError, NativeSandbox, SessionDir, Tier, with_causes};
+use sandbox_core::{CapturedStream, FileError, SessionDir, Tier, with_causes};
 
-use crate::output::{DisplayedStream, KeptOutputs, for_display};
+use crate::engine::Engine;
+use crate::output::{DisplayedStream, KeptOutputs, for_display, for_reference};
 use crate::redaction::Redaction;
+use crate::rules::Rules;
 use crate::session::{INLINE_BYTES, LocalSession, blocking};
 use crate::tool_error::ToolError;
 
@@ -18,26 +20,31 @@ impl LocalSession {
         name: &'static str,
         stream: CapturedStream,
         max_units: usize,
-        sandbox: &Arc<NativeSandbox>,
+        sandbox: &Arc<dyn Engine>,
         redaction: &mut Redaction<'_>,
     ) -> Result<DisplayedStream, ToolError> {
         let outputs = Arc::clone(&self.outputs);
         let (tier, sandbox) = (self.tier().clone(), Arc::clone(sandbox));
-        let keeps_output = self.keeps_output();
+        let is_small = stream.bytes.len() <= INLINE_BYTES;
+        let (keeps_output, rules) = (self.keeps_output(), self.rules());
         let keep = move |content: &[u8]| match keeps_output {
-            true => keep(&mut lock(&outputs), &sandbox, &tier, content),
+            true => keep(&mut lock(&outputs), &*sandbox, &tier, content),
             false => Err("its sandbox ends with the command".to_owned()),
         };
-        if stream.bytes.len() <= INLINE_BYTES {
-            return Ok(for_display(name, &stream, max_units, redaction, keep));
+        let show = move |redaction: &mut Redaction<'_>| match rules {
+            Rules::Reference => for_reference(name, &stream, max_units, redaction),
+            Rules::Standard => for_display(name, &stream, max_units, redaction, keep),
+        };
+        if is_small {
+            return Ok(show(redaction));
         }
         let redactor = redaction.redactor().cloned();
-        let show = move || {
+        let show_all = move || {
             let mut redaction = Redaction::new(redactor.as_ref());
-            let shown = for_display(name, &stream, max_units, &mut redaction, keep);
+            let shown = show(&mut redaction);
             (shown, redaction.into_names())
         };
-        let (shown, names) = blocking(show).await?;
+        let (shown, names) = blocking(show_all).await?;
         redaction.note(names);
         Ok(shown)
     }
@@ -47,7 +54,7 @@ impl LocalSession {
 /// failure.
 fn keep(
     outputs: &mut KeptOutputs,
-    sandbox: &NativeSandbox,
+    sandbox: &dyn Engine,
     tier: &Tier,
     content: &[u8],
 ) -> Result<String, String> {

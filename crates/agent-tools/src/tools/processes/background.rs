@@ -36,6 +36,8 @@ pub(crate) struct Background {
 #[derive(Debug)]
 struct Entry {
     control: ProcessControl,
+    /// True if another handle has started the process, and has its pipes.
+    is_adopted: bool,
     stdin: tokio::sync::Mutex<Option<ProcessInput>>,
     state: Mutex<State>,
     changed: Notify,
@@ -80,11 +82,28 @@ impl Background {
         (spawn.cwd, spawn.timeout) = (cwd, timeout);
         (spawn.stdin, spawn.stderr) = (InputFrom::Pipe, OutputTo::Stdout);
         spawn.lifetime = Lifetime::Session;
-        let mut process = session.spawn(spawn).await?;
+        let process = session.spawn(spawn).await?;
+        Ok(self.add(process, false))
+    }
+
+    /// Takes a process of the session that another handle has started, if there is one.
+    pub(super) async fn adopt(&self, session: &Session, id: &str) -> Result<(), ToolError> {
+        if lock(&self.processes).contains_key(id) {
+            return Ok(());
+        }
+        if let Some(process) = session.process(id).await? {
+            self.make_room()?;
+            self.add(process, true);
+        }
+        Ok(())
+    }
+
+    fn add(&self, mut process: Process, is_adopted: bool) -> String {
         let id = process.id().to_owned();
         let (stdin, stdout) = (process.take_stdin(), process.take_stdout());
         let entry = Arc::new(Entry {
             control: process.control(),
+            is_adopted,
             stdin: tokio::sync::Mutex::new(stdin),
             state: Mutex::default(),
             changed: Notify::new(),
@@ -92,7 +111,7 @@ impl Background {
         });
         lock(&self.processes).insert(id.clone(), Arc::clone(&entry));
         tokio::spawn(collect(process, stdout, entry));
-        Ok(id)
+        id
     }
 
     /// Forgets a process that has ended if there are too many.
@@ -132,7 +151,10 @@ impl Background {
                 }
             }
         } else if !bytes.is_empty() {
-            let problem = format!("the input of process {id} has ended");
+            let problem = match entry.is_adopted {
+                true => format!("only the program that started process {id} has its input"),
+                false => format!("the input of process {id} has ended"),
+            };
             return Err(super::failed(tool, problem));
         }
         if ends {

@@ -116,3 +116,27 @@ fn what_went_wrong_is_named() {
     let stderr = String::from_utf8_lossy(&ran.stderr);
     assert!(stderr.contains("cannot use the working directory: it was removed"), "{stderr}");
 }
+
+#[test]
+fn the_file_of_the_home_counts_for_an_invalid_command_line_and_not_for_help() {
+    let cli = Cli::new();
+    let file = "json = true\nquiet = true\n[session.restore]\nat = \"3\"\n";
+    testkit::write_file(&cli.home(), "agent-tools.toml", file);
+    for args in [&["session", "close", "--user"][..], &["bash", "--sesion", "foo", "x"]] {
+        let ran = cli.run(args);
+        assert_eq!(ran.code, 2, "{}", ran.stderr);
+        assert!(ran.json()["error"].is_string(), "{}", ran.stdout);
+    }
+    // The file has the value of a required option.
+    let restored = cli.run(&["session", "restore", "nope", "f"]);
+    assert_eq!(
+        (restored.code, restored.stderr.contains("--at")),
+        (1, false),
+        "{}",
+        restored.stderr
+    );
+    testkit::write_file(&cli.home(), "agent-tools.toml", "jsn = true\n");
+    assert!(cli.run(&["bash", "--help"]).ok().stdout.contains("Usage: "));
+    let refused = cli.run(&["session", "list"]);
+    assert!(refused.stderr.contains("there is `json`"), "{}", refused.stderr);
+}

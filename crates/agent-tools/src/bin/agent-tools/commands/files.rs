@@ -181,10 +181,10 @@ async fn cp(context: &Context, args: Cp) -> Result<ExitCode, Failure> {
         let copied = match &places {
             (CopySide::Host(from), CopySide::Session(to)) => {
                 check_lasts(session, to)?;
-                copy_in::copy(session, from, to).await?
+                copy_in::copy(session, from, to, context.bars()).await?
             }
             (CopySide::Session(from), CopySide::Host(to)) => {
-                copy_out::copy(session, from, to).await?
+                copy_out::copy(session, from, to, context.bars()).await?
             }
             (CopySide::Host(_), CopySide::Host(_)) => {
                 return Err(Failure::usage(

@@ -36,7 +36,8 @@ pub(crate) async fn run(context: &Context, args: PruneArgs) -> Result<ExitCode, 
     let mut options = PruneOptions::default();
     (options.unused_for, options.user, options.is_dry_run) =
         (args.unused_for, args.user, args.dry_run);
-    let report = sessions.prune(&options).await.map_err(Failure::failed)?;
+    let pruning = sessions.prune(&options);
+    let report = context.bars().during("closing", pruning).await.map_err(Failure::failed)?;
     let kept: Vec<_> = report
         .kept
         .iter()

@@ -12,9 +12,11 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use agent_tools::policy::{SandboxRuntimeConfig, UnenforcedReason};
-use agent_tools::{Home, SandboxGate, printable};
+use agent_tools::{Home, SandboxGate, SandboxNetwork, printable};
 use clap::Args;
-use sandbox_core::{AttachedEvent, CommandSpec, Limits, NativeSandbox, Sandbox as _, Tier};
+use sandbox_core::{
+    AttachedEvent, AttachedOutcome, CommandSpec, Limits, NativeSandbox, Sandbox as _, Tier,
+};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
@@ -138,24 +140,10 @@ pub(crate) async fn run(context: &Context, args: SandboxArgs) -> Result<ExitCode
             Some(signal) = signals.recv() => running.signal(signal),
         }
     };
-    if !outcome.killed.is_empty() {
-        errln!("agent-tools: killed after the command: {}", names(&outcome.killed));
-    }
-    for file in &outcome.quarantined {
-        errln!("agent-tools: {file}");
-    }
-    if let Some(reason) = outcome.sandbox_ended {
-        errln!("agent-tools: the sandbox has ended: {reason}");
-    }
+    report_end(&outcome);
     sandbox.close().await;
     if let Some(network) = network {
-        let (refused, omitted) = network.refusals();
-        for denial in refused {
-            errln!("agent-tools: denied: {}", printable(&denial.to_string()));
-        }
-        if omitted > 0 {
-            errln!("agent-tools: denied: and {omitted} more hosts");
-        }
+        report_refusals(&network);
         network.close().await;
     }
     // Its standard error is not read, so the text of the command has to do.
@@ -167,6 +155,29 @@ pub(crate) async fn run(context: &Context, args: SandboxArgs) -> Result<ExitCode
         );
     }
     Ok(ExitCode::from(u8::try_from(outcome.exit_code()).unwrap_or(1)))
+}
+
+/// Prints what the command has left behind.
+fn report_end(outcome: &AttachedOutcome) {
+    if !outcome.killed.is_empty() {
+        errln!("agent-tools: killed after the command: {}", names(&outcome.killed));
+    }
+    for file in &outcome.quarantined {
+        errln!("agent-tools: {file}");
+    }
+    if let Some(reason) = outcome.sandbox_ended {
+        errln!("agent-tools: the sandbox has ended: {reason}");
+    }
+}
+
+fn report_refusals(network: &SandboxNetwork) {
+    let (refused, omitted) = network.refusals();
+    for denial in refused {
+        errln!("agent-tools: denied: {}", printable(&denial.to_string()));
+    }
+    if omitted > 0 {
+        errln!("agent-tools: denied: and {omitted} more hosts");
+    }
 }
 
 /// Returns the parent of the certificates of this process: in the home, or else a new directory.

@@ -14,7 +14,6 @@ use skill_store::{
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::output::{errln, outln};
-use crate::progress_bar::shown;
 
 mod history;
 mod lockfile;
@@ -177,7 +176,7 @@ async fn publish(context: &Context, args: &PublishArgs) -> Result<ExitCode, Fail
             skills.publish(&args.source, &options).await
         }
     };
-    let published = shown("publishing", publishing).await;
+    let published = context.bars().during("publishing", publishing).await;
     print_published(context, &published.map_err(|error| refused(error, args))?)
 }
 
@@ -302,8 +301,8 @@ async fn install(context: &Context, args: InstallArgs) -> Result<ExitCode, Failu
         _ => return Err(Failure::usage("--locked takes a directory, and no skill")),
     };
     let skills = context.existing_skills()?;
-    let report =
-        shown("installing", skills.install_into(&skill, &dir)).await.map_err(Failure::failed)?;
+    let installing = skills.install_into(&skill, &dir);
+    let report = context.bars().during("installing", installing).await.map_err(Failure::failed)?;
     print_warnings(&report);
     let (result, path) = describe(&report, &dir);
     context.print(&result, || outln!("{}", path.display()))?;
@@ -318,8 +317,8 @@ fn skill_of(text: &OsStr) -> Result<SkillRef, Failure> {
 async fn install_locked(context: &Context, file: &Path, dir: &Path) -> Result<ExitCode, Failure> {
     let lock: SkillLock = lockfile::read(file)?;
     let skills = context.existing_skills()?;
-    let installing = shown("installing", skills.install_all_locked(&lock, dir));
-    let reports = installing.await.map_err(Failure::failed)?;
+    let installing = skills.install_all_locked(&lock, dir);
+    let reports = context.bars().during("installing", installing).await.map_err(Failure::failed)?;
     reports.iter().for_each(print_warnings);
     let installed: Vec<_> = reports.iter().map(|report| describe(report, dir)).collect();
     let results: Vec<_> = installed.iter().map(|(result, _)| result).collect();

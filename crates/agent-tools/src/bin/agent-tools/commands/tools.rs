@@ -54,6 +54,29 @@ pub(crate) enum ToolCommand {
     WriteFile(WriteFile),
 }
 
+/// The times after which a command and its processes are killed.
+#[derive(Args, Clone, Copy, Debug)]
+pub(super) struct TimeArgs {
+    /// Time limit of the command in seconds, after which it is killed.
+    #[arg(
+        long,
+        value_name = "SECS",
+        default_value = "120",
+        value_parser = seconds,
+        env = "AGENT_TOOLS_TIMEOUT"
+    )]
+    pub(super) timeout: Duration,
+    /// Time without output for which processes may outlive the shell.
+    #[arg(
+        long,
+        value_name = "SECS",
+        default_value = "0.25",
+        value_parser = seconds_or_none,
+        env = "AGENT_TOOLS_LINGER"
+    )]
+    pub(super) linger: Duration,
+}
+
 #[derive(Args, Debug)]
 pub(crate) struct ReadFile {
     /// File, relative to the session directory.

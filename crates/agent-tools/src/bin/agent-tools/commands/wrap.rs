@@ -3,14 +3,14 @@
 use std::ffi::{OsStr, OsString};
 use std::os::unix::process::ExitStatusExt;
 use std::process::{ExitCode, ExitStatus};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use agent_tools::{PendingGroup, Session, SessionsBuilder};
 use clap::Args;
 use serde_json::json;
 use tokio::process::Command;
 
-use super::tools::{seconds, seconds_or_none};
+use super::tools::TimeArgs;
 use crate::command_line;
 use crate::context::Context;
 use crate::failure::Failure;
@@ -30,24 +30,8 @@ pub(crate) struct WrapArgs {
     /// `agent-tools mcp`, must have the session open, and the line works while it has.
     #[arg(long)]
     print: bool,
-    /// Time limit of the command in seconds, after which it is killed.
-    #[arg(
-        long,
-        value_name = "SECS",
-        default_value = "120",
-        value_parser = seconds,
-        env = "AGENT_TOOLS_TIMEOUT"
-    )]
-    timeout: Duration,
-    /// Time without output for which processes may outlive the shell.
-    #[arg(
-        long,
-        value_name = "SECS",
-        default_value = "0.25",
-        value_parser = seconds_or_none,
-        env = "AGENT_TOOLS_LINGER"
-    )]
-    linger: Duration,
+    #[command(flatten)]
+    times: TimeArgs,
     /// Script for bash, whose words are joined.
     #[arg(required = true, trailing_var_arg = true)]
     command: Vec<OsString>,
@@ -58,7 +42,8 @@ pub(crate) struct WrapArgs {
 pub(crate) async fn run(context: &Context, args: WrapArgs) -> Result<ExitCode, Failure> {
     let script = args.command.join(OsStr::new(" "));
     let command = command_line::of_script(&script);
-    let settings = |builder: SessionsBuilder| builder.timeout(args.timeout).linger(args.linger);
+    let TimeArgs { timeout, linger } = args.times;
+    let settings = |builder: SessionsBuilder| builder.timeout(timeout).linger(linger);
     let open = context.open_with(&args.session, settings);
     use_session(OnSignal::Kill, open, async |session| {
         if args.print && !session.is_served_elsewhere() {
@@ -78,8 +63,8 @@ pub(crate) async fn run(context: &Context, args: WrapArgs) -> Result<ExitCode, F
         let begun = Instant::now();
         let status = child.status().await.map_err(Failure::not_run)?;
         report_files(session).await;
-        if status.code() == Some(TIMED_OUT) && begun.elapsed() >= args.timeout {
-            let limit = args.timeout.as_secs_f64();
+        if status.code() == Some(TIMED_OUT) && begun.elapsed() >= timeout {
+            let limit = timeout.as_secs_f64();
             errln!("timed out after {limit} s: the command and its children were killed");
         }
         Ok(ExitCode::from(code(status)))

@@ -12,6 +12,7 @@ use tar::{Builder, EntryType, Header};
 use super::counted::Counted;
 use super::{Copied, own_name};
 use crate::failure::Failure;
+use crate::progress_bar::Bars;
 
 const BUFFER_BYTES: usize = 256 * 1024;
 /// The maximum size of a copy.
@@ -22,6 +23,7 @@ pub(super) async fn copy(
     session: &Session,
     from: &Path,
     to: &str,
+    bars: Bars,
 ) -> std::result::Result<Copied, Failure> {
     let named = |error| Failure::failed_text(format!("cannot read {}: {error}", from.display()));
     let source = from.metadata().map_err(named)?;
@@ -45,7 +47,7 @@ pub(super) async fn copy(
     let (reader, writer) = std::io::pipe().map_err(Failure::failed)?;
     let from = from.to_owned();
     let writing = tokio::task::spawn_blocking(move || {
-        let writer = Counted::new(File::from(OwnedFd::from(writer)));
+        let writer = Counted::new(File::from(OwnedFd::from(writer)), bars);
         let tar = Builder::new(BufWriter::with_capacity(BUFFER_BYTES, writer));
         Archive { tar, omitted: Vec::new() }.write(&from, &name, &source)
     });

@@ -17,18 +17,20 @@ use super::counted::Counted;
 use super::new_file::{self, NewFile};
 use super::{Copied, own_name};
 use crate::failure::Failure;
+use crate::progress_bar::Bars;
 
 /// Copies a file or directory of a session.
 pub(super) async fn copy(
     session: &Session,
     from: &str,
     to: &Path,
+    bars: Bars,
 ) -> std::result::Result<Copied, Failure> {
     let stat = session.stat(from).await.map_err(Failure::failed)?;
     let target = if to.is_dir() { to.join(own_name(from)?) } else { to.to_owned() };
     match stat.kind {
-        FileKind::Directory => directory(session, from, &target).await,
-        FileKind::File => file(session, from, &target).await,
+        FileKind::Directory => directory(session, from, &target, bars).await,
+        FileKind::File => file(session, from, &target, bars).await,
         _ => Err(Failure::failed_text(format!("{from} is a FIFO, a socket or a device"))),
     }
 }
@@ -38,10 +40,12 @@ async fn file(
     session: &Session,
     from: &str,
     target: &Path,
+    bars: Bars,
 ) -> std::result::Result<Copied, Failure> {
     let new = NewFile::begin(target)?;
     let failed = |error: &_| new_file::failed(target, error);
-    let (report, new) = export(session, from, move |reader| new.receive(reader), failed).await?;
+    let (report, new) =
+        export(session, from, bars, move |reader| new.receive(reader), failed).await?;
     if report.entries == 0 {
         let reason = report.omitted.first().map(ToString::to_string);
         return Err(Failure::failed_text(reason.unwrap_or_else(|| format!("{from} is gone"))));
@@ -54,6 +58,7 @@ async fn directory(
     session: &Session,
     from: &str,
     target: &Path,
+    bars: Bars,
 ) -> std::result::Result<Copied, Failure> {
     let dir = SessionDir::create(target).map_err(|error| match error {
         FileError::UnsafeDirectory { path, problem } => {
@@ -64,7 +69,7 @@ async fn directory(
     let dir = without_symlinks(dir);
     let failed = |error: &std::io::Error| Failure::failed_text(error.to_string());
     let (report, omitted) =
-        export(session, from, move |reader| unpack(&dir, reader), failed).await?;
+        export(session, from, bars, move |reader| unpack(&dir, reader), failed).await?;
     Ok(copied(target, report, omitted))
 }
 
@@ -72,12 +77,14 @@ async fn directory(
 async fn export<T: Send + 'static>(
     session: &Session,
     from: &str,
+    bars: Bars,
     read: impl FnOnce(Counted<File>) -> Result<T> + Send + 'static,
     failed: impl Fn(&std::io::Error) -> Failure,
 ) -> std::result::Result<(TarReport, T), Failure> {
     let (reader, writer) = std::io::pipe().map_err(Failure::failed)?;
-    let reading =
-        tokio::task::spawn_blocking(move || read(Counted::new(File::from(OwnedFd::from(reader)))));
+    let reading = tokio::task::spawn_blocking(move || {
+        read(Counted::new(File::from(OwnedFd::from(reader)), bars))
+    });
     let mut writer = tokio::fs::File::from_std(File::from(OwnedFd::from(writer)));
     let exported = session.export_tar(from, &mut writer).await;
     drop(writer);

@@ -100,7 +100,8 @@ async fn close(
         }
         sessions => (wait.apply(sessions?).build(), None),
     };
-    let mut closed = sessions.close_with(id, mode).await.map_err(Failure::failed)?;
+    let closing = sessions.close_with(id, mode);
+    let mut closed = context.bars().during("closing", closing).await.map_err(Failure::failed)?;
     if let Some(unstored) = unstored {
         closed.discarded = unstored;
     }
@@ -157,7 +158,7 @@ pub(super) async fn delete(
     if !yes && !confirm(&format!("delete session {id}{user} everywhere, with its history?"))? {
         return Err(Failure::failed_text(format!("session {id} was not deleted")));
     }
-    sessions.delete(id).await.map_err(Failure::failed)?;
+    context.bars().during("deleting", sessions.delete(id)).await.map_err(Failure::failed)?;
     context.print(&serde_json::json!({ "deleted": id.as_str() }), || outln!("deleted {id}"))?;
     Ok(ExitCode::SUCCESS)
 }

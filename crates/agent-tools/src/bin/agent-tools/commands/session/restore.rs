@@ -18,10 +18,10 @@ pub(super) async fn restore(
     path: &RelativePath,
     at: u64,
 ) -> Result<ExitCode, Failure> {
-    let restored = use_files(sessions, id, async |files| {
+    let restoring = use_files(sessions, id, async |files| {
         files.restore_version(path, at).await.map_err(Failure::failed)
-    })
-    .await?;
+    });
+    let restored = context.bars().during("restoring", restoring).await?;
     context.print(&restored, || {
         let outcome = if restored.is_unchanged { "unchanged" } else { "restored " };
         outln!("{outcome}  {}", printable(path.as_str()));
@@ -44,10 +44,10 @@ pub(super) async fn undelete(
         None if paths.is_empty() => Undelete::LastRemoval,
         None => Undelete::Paths(paths),
     };
-    let report = use_files(sessions, id, async |files| {
+    let restoring = use_files(sessions, id, async |files| {
         files.undelete(selection).await.map_err(Failure::failed)
-    })
-    .await?;
+    });
+    let report = context.bars().during("restoring", restoring).await?;
     context.print(&report, || print(&report))?;
     Ok(ExitCode::from(u8::from(!(report.unknown.is_empty() && report.failed.is_empty()))))
 }

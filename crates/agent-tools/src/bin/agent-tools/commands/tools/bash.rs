@@ -7,7 +7,6 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Duration;
 
 use agent_tools::{
     BashOptions, BashOutput, InputFrom, OutputTo, Process, ProcessInput, Session, Spawn, printable,
@@ -17,7 +16,7 @@ use sandbox_core::read_terminal;
 use tokio::io::AsyncWriteExt;
 use tokio::sync::mpsc;
 
-use super::{seconds, seconds_or_none};
+use super::TimeArgs;
 use crate::command_line;
 use crate::context::Context;
 use crate::failure::Failure;
@@ -27,24 +26,8 @@ use crate::signals::{Attention, OnSignal, use_session, use_session_with_attentio
 
 #[derive(Args, Debug)]
 pub(crate) struct Bash {
-    /// Time limit of the command in seconds, after which it is killed.
-    #[arg(
-        long,
-        value_name = "SECS",
-        default_value = "120",
-        value_parser = seconds,
-        env = "AGENT_TOOLS_TIMEOUT"
-    )]
-    timeout: Duration,
-    /// Time without output for which processes may outlive the shell.
-    #[arg(
-        long,
-        value_name = "SECS",
-        default_value = "0.25",
-        value_parser = seconds_or_none,
-        env = "AGENT_TOOLS_LINGER"
-    )]
-    linger: Duration,
+    #[command(flatten)]
+    times: TimeArgs,
     /// Maximum length of each output stream, in UTF-16 units. The output then follows at the end,
     /// and of a longer stream, its beginning and its end [default: 30000 with --json, otherwise
     /// none].
@@ -86,11 +69,12 @@ impl PlaceArgs {
 
 pub(super) async fn run(context: &Context, args: Bash) -> Result<ExitCode, Failure> {
     let command = script(&args.command);
+    let TimeArgs { timeout, linger } = args.times;
     // The next command has another sandbox, with a `/tmp` of its own.
     let open = context.open_with(&args.session, |builder| builder.keep_output(false));
     if context.prints_json() || args.max_output.is_some() {
         let mut options = BashOptions::default();
-        (options.timeout, options.linger) = (Some(args.timeout), Some(args.linger));
+        (options.timeout, options.linger) = (Some(timeout), Some(linger));
         (options.cwd, options.env) = (args.place.cwd, args.place.env);
         options.max_output = args.max_output;
         return use_session(OnSignal::Kill, open, async |session| {
@@ -104,7 +88,7 @@ pub(super) async fn run(context: &Context, args: Bash) -> Result<ExitCode, Failu
         .await;
     }
     let mut spawn = Spawn::command(command);
-    (spawn.timeout, spawn.linger) = (Some(args.timeout), Some(args.linger));
+    (spawn.timeout, spawn.linger) = (Some(timeout), Some(linger));
     args.place.apply(&mut spawn);
     use_session_with_attention(open, async |session, attention| {
         let is_typed = stdin().is_terminal();
