@@ -156,6 +156,12 @@ fn langchain_adapters_use_the_mcp_server() {
     run(Language::Python, CLIENTS, "langchain_adapters.py");
 }
 
+/// Runs every scenario; `conformance.yml` lists those that do not apply, with the reasons.
+#[test]
+fn the_mcp_server_conforms_to_the_protocol() {
+    run(Language::JavaScript, CLIENTS, "conformance.mjs");
+}
+
 /// The examples name the versions that their tests run with.
 #[test]
 fn examples_have_the_versions_of_the_tests() {
