@@ -1,13 +1,18 @@
 /** What the tests of the JavaScript examples share. */
 import assert from 'node:assert/strict';
-import { existsSync, mkdtempSync, readFileSync, readdirSync, realpathSync, rmSync } from 'node:fs';
+import {
+  existsSync, mkdirSync, mkdtempSync, readFileSync, readdirSync, realpathSync, rmSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
-const home = realpathSync(mkdtempSync(join(tmpdir(), 'agent-tools-')));
+const directory = realpathSync(mkdtempSync(join(tmpdir(), 'agent-tools-')));
+process.on('exit', () => rmSync(directory, { recursive: true, force: true }));
+const [home, temporary] = [join(directory, 'home'), join(directory, 'tmp')];
 process.env.AGENT_TOOLS_HOME = home;
-process.on('exit', () => rmSync(home, { recursive: true, force: true }));
+process.env.TMPDIR = temporary;
+mkdirSync(temporary);
 
 /** A file that this process could create, but no command of a session. Not in /tmp, which each
  * session has to itself. */
@@ -25,10 +30,11 @@ export function assertStored(url, content) {
   assert.equal(readFileSync(path, 'utf8'), content);
 }
 
-/** A command that runs until it is killed, and a word that only its processes have. */
+/** A command that runs until it is killed, and a word that only its processes have. If only a part
+ * of it were killed, it would leave a file. */
 export function endless() {
   const seconds = `${86400 + Math.floor(Math.random() * 1e6)}.${process.pid}`;
-  return { command: `sleep ${seconds}`, word: seconds };
+  return { command: `sleep ${seconds}; echo left > left-${seconds}`, word: seconds };
 }
 
 /** Waits until a process has the word in its command line. */
@@ -36,9 +42,26 @@ export async function begun(word) {
   await until(() => commandLines().some((line) => line.startsWith('sleep') && line.includes(word)));
 }
 
-/** Waits until no process has the word in its command line. */
-export async function gone(word) {
+/** Waits until nothing of a cancelled call is left: no process of it, no `agent-tools`, and no
+ * file in the session, in the store or among temporary files. */
+export async function nothingLeft(word) {
   await until(() => !commandLines().some((line) => line.includes(word)));
+  await until(() => !readdirSync('/proc').some(servesHere));
+  const files = readdirSync(directory, { recursive: true });
+  assert.deepEqual(files.filter((name) => name.includes(word)), []);
+  assert.deepEqual(readdirSync(temporary), []);
+}
+
+/** Tells whether a process is an `agent-tools` of this test. */
+function servesHere(pid) {
+  const read = (name) => {
+    try {
+      return readFileSync(`/proc/${pid}/${name}`, 'utf8');
+    } catch {
+      return ''; // The process ended, or is none.
+    }
+  };
+  return read('comm').startsWith('agent-tools') && read('environ').includes(directory);
 }
 
 async function until(condition) {

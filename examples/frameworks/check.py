@@ -11,9 +11,12 @@ import time
 from pathlib import Path
 from urllib.parse import unquote, urlparse
 
-home = Path(tempfile.mkdtemp(prefix="agent-tools-")).resolve()
+directory = Path(tempfile.mkdtemp(prefix="agent-tools-")).resolve()
+atexit.register(shutil.rmtree, directory, ignore_errors=True)
+home, temporary = directory / "home", directory / "tmp"
+temporary.mkdir()
 os.environ["AGENT_TOOLS_HOME"] = str(home)
-atexit.register(shutil.rmtree, home, ignore_errors=True)
+os.environ["TMPDIR"] = tempfile.tempdir = str(temporary)
 
 # A file that this process could create, but no command of a session. Not in /tmp, which each
 # session has to itself.
@@ -41,9 +44,12 @@ def assert_stored(url: str, content: str) -> None:
 
 
 def endless() -> tuple[str, str]:
-    """Returns a command that runs until it is killed, and a word that only its processes have."""
+    """Returns a command that runs until it is killed, and a word that only its processes have.
+
+    If only a part of the command were killed, it would leave a file.
+    """
     word = f"{86400 + random.randrange(10**6)}.{os.getpid()}"
-    return f"sleep {word}", word
+    return f"sleep {word}; echo left > left-{word}", word
 
 
 async def begun(word: str) -> None:
@@ -52,8 +58,31 @@ async def begun(word: str) -> None:
 
 
 async def gone(word: str) -> None:
-    """Waits until no process has the word in its command line."""
+    """Waits until no process of the command is left, and asserts that it left no file."""
     await until(lambda: not command_lines(word))
+    left = [path for path in directory.rglob("*") if word in path.name]
+    assert not left, left
+
+
+async def nothing_left(word: str) -> None:
+    """Waits until a cancelled call has left neither a process nor a file.
+
+    No `agent-tools` is left either, and no temporary file.
+    """
+    await gone(word)
+    await until(lambda: not any(map(serves_here, Path("/proc").glob("[0-9]*"))))
+    assert not list(temporary.iterdir()), list(temporary.iterdir())
+
+
+def serves_here(process: Path) -> bool:
+    """Tells whether a process is an `agent-tools` of this test."""
+    try:
+        name = (process / "comm").read_text()
+        return name.startswith("agent-tools") and str(directory) in (
+            (process / "environ").read_bytes().decode(errors="replace")
+        )
+    except OSError:
+        return False  # The process ended.
 
 
 async def until(condition) -> None:

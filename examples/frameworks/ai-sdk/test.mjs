@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { generateText, isStepCount } from 'ai';
 import { MockLanguageModelV4 } from 'ai/test';
-import { assertRefused, assertStored, begun, endless, gone, outside } from '../check.mjs';
+import { assertRefused, assertStored, begun, endless, nothingLeft, outside } from '../check.mjs';
 import { bash, openSandbox } from './agent-tools.mjs';
 
 const usage = {
@@ -43,14 +43,14 @@ assertStored(made.artifacts[0].url, 'hello\n');
 // The model read the link.
 assert.ok(JSON.stringify(model.doGenerateCalls[2].prompt).includes(made.artifacts[0].url));
 
-// An aborted run leaves no process.
+// An aborted run leaves nothing behind.
 const { command, word } = endless();
 const abort = new AbortController();
 const aborted = agent(scripted(command), { abortSignal: abort.signal });
 await begun(word);
 abort.abort(new Error('enough'));
 await aborted.catch(() => {});
-await gone(word);
+await nothingLeft(word);
 
 // The rest of the interface.
 const env = { GREETING: "it's" };
@@ -98,6 +98,6 @@ const endlessChild = await sandbox.spawn(spawned);
 await begun(spawned.word);
 await endlessChild.kill();
 await endlessChild.kill();
-await gone(spawned.word);
+await nothingLeft(spawned.word);
 assert.deepEqual(await endlessChild.wait(), { exitCode: 137 });
 console.log('passed');

@@ -1,9 +1,11 @@
 """The tools of `agent_toolset_20260401` of the Anthropic SDK, in a session of agent-tools.
 
 `bash` is a persistent shell in the sandbox of the session. The other tools run the command
-`agent-tools`. Each result ends with links of the files that the call changed. Use
-`agent_toolset(Session("conversation-1"))` as the tools of a tool runner, or `lambda context: …` as
-those of an `EnvironmentWorker`.
+`agent-tools`. Each result ends with links of the files that the call changed.
+
+A tool runner of messages does not close its tools, so give it those of
+`async with open_toolset(Session("conversation-1")) as tools`. An `EnvironmentWorker` closes them:
+give it `lambda context: agent_toolset(Session("conversation-1"))`.
 """
 
 import base64
@@ -78,40 +80,48 @@ class Shell(BashSession):
     """The SDK's shell, which `Session.shell` starts."""
 
 
+@asynccontextmanager
+async def open_toolset(session: Session):
+    """The tools of a session, which close at the end of the block."""
+    tools = agent_toolset(session)
+    try:
+        yield tools
+    finally:
+        with anyio.CancelScope(shield=True):
+            await tools[0].close()
+
+
 def agent_toolset(session: Session) -> list:
-    @asynccontextmanager
-    async def bash_tool():
+    """Returns the tools of a session, the first of which has a shell to `close`."""
+    shell: Shell | None = None
+
+    async def bash(
+        command: str | None = None, restart: bool | None = None, timeout_ms: int | None = None
+    ) -> str:
         """Run a command in a persistent bash shell."""
-        shell: Shell | None = None
-
-        async def bash(
-            command: str | None = None, restart: bool | None = None, timeout_ms: int | None = None
-        ) -> str:
-            nonlocal shell
-            if restart and shell is not None:
-                await shell.close()
-                shell = None
-            if restart:
-                return "bash session restarted"
-            if not command:
-                raise ToolError("bash: command is required")
-            if shell is None or shell.closed:
-                shell = await session.shell()
-            try:
-                output, code = await shell.exec(command, timeout=(timeout_ms or 120_000) / 1000)
-            except (RuntimeError, TimeoutError) as error:
-                raise ToolError(f"bash: {error}") from error
-            # The next command stores all changes of the session.
-            text = with_links(output, (await session.bash("true"))["links"])
-            if code != 0:
-                raise ToolError(f"{text}\nexit code {code}".strip())
-            return text
-
+        nonlocal shell
+        if restart:
+            await close()
+            return "bash session restarted"
+        if not command:
+            raise ToolError("bash: command is required")
+        if shell is None or shell.closed:
+            shell = await session.shell()
         try:
-            yield bash
-        finally:
-            if shell is not None:
-                await shell.close()
+            output, code = await shell.exec(command, timeout=(timeout_ms or 120_000) / 1000)
+        except (RuntimeError, TimeoutError) as error:
+            raise ToolError(f"bash: {error}") from error
+        # The next command stores all changes of the session.
+        text = with_links(output, (await session.bash("true"))["links"])
+        if code != 0:
+            raise ToolError(f"{text}\nexit code {code}".strip())
+        return text
+
+    async def close() -> None:
+        nonlocal shell
+        if shell is not None:
+            await shell.close()
+            shell = None
 
     async def read(file_path: str, view_range: list[int] | None = None):
         """Read a file of the session."""
@@ -168,9 +178,11 @@ def agent_toolset(session: Session) -> list:
         schema = getattr(beta, f"BetaManagedAgentsAgentToolset20260401{name.capitalize()}Input")
         return beta_async_tool(function, name=name, input_schema=schema)
 
-    functions = [bash_tool, read, write, edit, glob, grep]
+    functions = [bash, read, write, edit, glob, grep]
     names = ["bash", "read", "write", "edit", "glob", "grep"]
-    return [tool(function, name) for function, name in zip(functions, names, strict=True)]
+    tools = [tool(function, name) for function, name in zip(functions, names, strict=True)]
+    tools[0].close = close
+    return tools
 
 
 def searched(result: dict, *, no_match: int) -> str:

@@ -11,8 +11,8 @@ import httpx2
 from anthropic import AsyncAnthropic, DefaultAsyncHttpxClient
 from anthropic.lib.environments import EnvironmentWorker
 
-from agent_tools import Session, agent_toolset
-from check import assert_refused, assert_stored, begun, endless, gone, outside
+from agent_tools import Session, agent_toolset, open_toolset
+from check import assert_refused, assert_stored, begun, endless, nothing_left, outside
 
 session = Session("anthropic")
 
@@ -37,11 +37,14 @@ async def results(*calls: tuple[str, dict]) -> list[dict]:
         return httpx2.Response(200, json=message)
 
     http = DefaultAsyncHttpxClient(transport=httpx2.MockTransport(answer))
-    async with AsyncAnthropic(api_key="none", http_client=http) as client:
+    async with (
+        AsyncAnthropic(api_key="none", http_client=http) as client,
+        open_toolset(session) as tools,
+    ):
         runner = client.beta.messages.tool_runner(
             model="fixed",
             max_tokens=100,
-            tools=agent_toolset(session),
+            tools=tools,
             messages=[{"role": "user", "content": "go"}],
         )
         final = await runner.until_done()
@@ -127,19 +130,19 @@ async def main() -> None:
     assert "injected" not in fresh, fresh
     assert found[13]["content"][0]["source"]["media_type"] == "image/png", found[13]
 
-    # A cancelled call leaves no process, and neither does one that is ended at its time limit.
+    # A cancelled call leaves nothing behind, and neither does one that is ended at its time limit.
     command, word = endless()
     run = asyncio.create_task(results(("bash", {"command": command})))
     await begun(word)
     run.cancel()
     await asyncio.gather(run, return_exceptions=True)
-    await gone(word)
+    await nothing_left(word)
     command, word = endless()
     timed_out, again = await results(
         ("bash", {"command": command, "timeout_ms": 300}), ("bash", {"command": "echo again"})
     )
     assert "timed out" in text(timed_out) and text(again) == "again", (timed_out, again)
-    await gone(word)
+    await nothing_left(word)
 
     # A worker of the API has the same tools.
     refused, made = await worker_results(
@@ -149,6 +152,7 @@ async def main() -> None:
     assert refused["is_error"], refused
     assert_refused(text(refused))
     assert_stored(text(made).split()[-1], "made")
+    await nothing_left(word)
     print("passed")
 
 

@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { generateText, isStepCount } from 'ai';
 import { MockLanguageModelV4 } from 'ai/test';
 import { createBashTool } from 'bash-tool';
-import { assertRefused, assertStored, begun, endless, gone, outside } from '../check.mjs';
+import { assertRefused, assertStored, begun, endless, nothingLeft, outside } from '../check.mjs';
 import { openSandbox } from './agent-tools.mjs';
 
 const usage = {
@@ -66,5 +66,5 @@ const run = results(aborting, [['bash', { command }]]);
 await begun(word);
 abort.abort(new Error('enough'));
 await run;
-await gone(word);
+await nothingLeft(word);
 console.log('passed');

@@ -11,7 +11,7 @@ from langchain_core.language_models.fake_chat_models import GenericFakeChatModel
 from langchain_core.messages import AIMessage, ToolMessage
 
 from agent_tools import AgentToolsBackend
-from check import assert_refused, assert_stored, begun, endless, gone, link, outside
+from check import assert_refused, assert_stored, begun, endless, link, nothing_left, outside
 
 
 class Scripted(GenericFakeChatModel):
@@ -54,13 +54,13 @@ async def main() -> None:
     assert "notes.txt" in listed and "notes.txt" in found, (edited, listed, found)
     assert_stored(link(made, "report.txt"), "one\nthree\n")
 
-    # A cancelled run leaves no process.
+    # A cancelled run leaves nothing behind.
     command, word = endless()
     run = asyncio.create_task(results(backend, ("execute", {"command": command})))
     await begun(word)
     run.cancel()
     await asyncio.gather(run, return_exceptions=True)
-    await gone(word)
+    await nothing_left(word)
 
     # The rest of the interface.
     data = bytes(range(256))

@@ -14,6 +14,7 @@ import os
 import shutil
 import subprocess
 import tempfile
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -83,7 +84,18 @@ class ArtifactMiddleware(AgentMiddleware):
         return self._add_links(result) if self._is_shell(request, result) else result
 
     async def awrap_tool_call(self, request, handler):
-        result = await handler(request)
+        if request.tool_call["name"] != self._tool:
+            return await handler(request)
+        call = asyncio.ensure_future(handler(request))
+        try:
+            result = await asyncio.shield(call)
+        except asyncio.CancelledError:
+            if (shell := request.state.get("shell_session_resources")) is not None:
+                shell.session.stop(0)
+                # The thread of the call waits for its time limit, and then starts another shell.
+                end = threading.Thread(target=shell.finalizer).start
+                call.add_done_callback(lambda _: end())
+            raise
         if not self._is_shell(request, result):
             return result
         return await asyncio.to_thread(self._add_links, result)

@@ -2,6 +2,7 @@
 
 import asyncio
 import sys
+import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
@@ -12,7 +13,7 @@ from langchain_core.language_models.fake_chat_models import GenericFakeChatModel
 from langchain_core.messages import AIMessage, ToolMessage
 
 from agent_tools import AgentToolsExecutionPolicy, ArtifactMiddleware
-from check import assert_refused, assert_stored, begun, endless, gone, link, outside
+from check import assert_refused, assert_stored, begun, endless, gone, link, nothing_left, outside
 
 
 class Scripted(GenericFakeChatModel):
@@ -56,7 +57,7 @@ async def main() -> None:
 
     assert "AGENT_TOOLS_HOME" not in fresh.text and "word=" not in fresh.text, fresh.text
 
-    # A call that is ended at its time limit leaves no process, and the shell works again.
+    # A call that is ended at its time limit leaves nothing behind, and the shell works again.
     command, word = endless()
     limits = {"command_timeout": 1, "termination_timeout": 0.2}
     policy = AgentToolsExecutionPolicy(session="langchain", **limits)
@@ -65,7 +66,19 @@ async def main() -> None:
     timed_out, again = await run
     assert timed_out.artifact["timed_out"], timed_out
     assert again.text.startswith("again"), again
+    await nothing_left(word)
+
+    # A cancelled run ends its command long before the time limit. Its shell ends then.
+    command, word = endless()
+    policy = AgentToolsExecutionPolicy(session="langchain", command_timeout=8)
+    begin = time.monotonic()
+    run = asyncio.create_task(results(policy, {"command": command}))
+    await begun(word)
+    run.cancel()
+    await asyncio.gather(run, return_exceptions=True)
     await gone(word)
+    assert time.monotonic() - begin < policy.command_timeout
+    await nothing_left(word)
     print("passed")
 
 

@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { Runner } from '@openai/agents-core';
 import { SandboxAgent } from '@openai/agents-core/sandbox';
 import { ScriptedModel, assistantMessage, functionCall } from '@openai/agents-core/testing';
-import { assertRefused, assertStored, begun, endless, gone, outside } from '../check.mjs';
+import { assertRefused, assertStored, begun, endless, nothingLeft, outside } from '../check.mjs';
 import { AgentToolsClient } from './agent-tools.mjs';
 
 const runner = new Runner({ tracingDisabled: true });
@@ -47,12 +47,12 @@ async function read(path) {
   return new TextDecoder().decode(bytes);
 }
 
-// An aborted run leaves no process.
+// An aborted run leaves nothing behind.
 const { command, word } = endless();
 const abort = new AbortController();
 const aborted = results([['exec_command', { cmd: command }]], abort.signal);
 await begun(word);
 abort.abort(new Error('enough'));
 await aborted.catch(() => {});
-await gone(word);
+await nothingLeft(word);
 console.log('passed');

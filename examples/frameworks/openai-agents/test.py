@@ -12,7 +12,7 @@ from agents.sandbox.errors import InvalidManifestPathError, WorkspaceReadNotFoun
 from agents.testing import ScriptedModel, assistant_message, function_call
 
 from agent_tools import AgentToolsClient, AgentToolsOptions
-from check import assert_refused, assert_stored, begun, endless, gone, link, outside
+from check import assert_refused, assert_stored, begun, endless, link, nothing_left, outside
 
 options = AgentToolsOptions(session="openai")
 
@@ -37,14 +37,14 @@ async def main() -> None:
     assert_refused(refused)
     assert_stored(link(made, "report.txt"), "hello\n")
 
-    # A cancelled run leaves no process.
+    # A cancelled run leaves nothing behind.
     command, word = endless()
     call = ("exec_command", {"cmd": command, "yield_time_ms": 600_000})
     run = asyncio.create_task(results(call))
     await begun(word)
     run.cancel()
     await asyncio.gather(run, return_exceptions=True)
-    await gone(word)
+    await nothing_left(word)
 
     # The rest of the interface.
     async with await AgentToolsClient().create(options=options) as session:

@@ -12,6 +12,8 @@ use testkit::{NO_DIRECTORY_IN_SIGHT, directory_in_sight, skipped};
 
 const EXAMPLES: &str = "../../examples/frameworks";
 const CLIENTS: &str = "tests/mcp_clients";
+/// The home in the output that pages show.
+const ANN: &str = "/home/ann/.local/share/agent-tools";
 /// Seconds after which a test has failed.
 const TIME_LIMIT: &str = "60";
 
@@ -42,6 +44,40 @@ impl Language {
 /// Runs a script of a directory of this repository in a copy of the directory.
 #[track_caller]
 fn run(language: Language, directory: &str, script: &str) {
+    run_in_copy(language, directory, script, |_, _| {});
+}
+
+/// Runs the first example of a page in a copy of the adapters. The page shows its output.
+#[track_caller]
+fn run_page(language: Language, framework: &str) {
+    let (name, script) = match language {
+        Language::JavaScript => ("js", "try.mjs"),
+        Language::Python | Language::PythonMcp => ("python", "try.py"),
+    };
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join(EXAMPLES).join(framework);
+    let page = fs::read_to_string(page.join("README.md")).unwrap();
+    let block = |name: &str| {
+        let (_, rest) = page.split_once(&format!("\n```{name}\n")).unwrap();
+        rest.split_once("```\n").unwrap().0.to_owned()
+    };
+    run_in_copy(language, EXAMPLES, &format!("{framework}/{script}"), |path, output| {
+        match output {
+            None => fs::write(path, block(name)).unwrap(),
+            // A page shows no blank line at the end of the output.
+            Some(output) => assert_eq!(output.trim_end(), block("text").trim_end()),
+        }
+    });
+}
+
+/// Runs a script in a copy of its directory. `check` gets the path of the script first, and its
+/// output in the end, in which the home is that of the user Ann.
+#[track_caller]
+fn run_in_copy(
+    language: Language,
+    directory: &str,
+    script: &str,
+    check: impl Fn(&Path, Option<&str>),
+) {
     let Some((interpreter, packages)) = language.installed() else {
         return skipped(
             &format!("{script} with its packages"),
@@ -55,6 +91,7 @@ fn run(language: Language, directory: &str, script: &str) {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join(directory);
     copy_files(&source, copy.path()).unwrap();
     let home = tempfile::tempdir().unwrap();
+    check(&copy.path().join(script), None);
     let mut command = Command::new("timeout");
     command.args(["--kill-after=5", TIME_LIMIT]).arg(interpreter).arg(copy.path().join(script));
     let programs = Path::new(env!("CARGO_BIN_EXE_agent-tools")).parent().unwrap();
@@ -79,6 +116,9 @@ fn run(language: Language, directory: &str, script: &str) {
         String::from_utf8_lossy(&output.stdout),
         String::from_utf8_lossy(&output.stderr)
     );
+    let stdout = String::from_utf8_lossy(&output.stdout);
+    let stdout = stdout.replace(&home.path().display().to_string(), ANN);
+    check(&copy.path().join(script), Some(&stdout));
 }
 
 /// Copies the files of a directory and of those in it.
@@ -132,6 +172,16 @@ fn openai_agents_of_python_run_in_a_session() {
 }
 
 #[test]
+fn the_first_example_of_each_page_prints_what_the_page_shows() {
+    for framework in ["ai-sdk", "bash-tool", "openai-agents-js"] {
+        run_page(Language::JavaScript, framework);
+    }
+    for framework in ["anthropic", "deepagents", "langchain", "openai-agents"] {
+        run_page(Language::Python, framework);
+    }
+}
+
+#[test]
 fn typescript_sdk_uses_the_mcp_server() {
     run(Language::JavaScript, CLIENTS, "typescript_sdk.mjs");
 }
@@ -154,6 +204,12 @@ fn fastmcp_uses_the_mcp_server() {
 #[test]
 fn langchain_adapters_use_the_mcp_server() {
     run(Language::Python, CLIENTS, "langchain_adapters.py");
+}
+
+/// Runs every scenario; `conformance.yml` lists those that do not apply, with the reasons.
+#[test]
+fn the_mcp_server_conforms_to_the_protocol() {
+    run(Language::JavaScript, CLIENTS, "conformance.mjs");
 }
 
 /// The examples name the versions that their tests run with.

@@ -8,7 +8,7 @@ use std::process::Stdio;
 use crate::cli::Cli;
 
 /// The width of a picture in characters, and the size of a character in pixels.
-const COLUMNS: usize = 100;
+const COLUMNS: usize = 116;
 const WIDTH: usize = 8;
 const HEIGHT: usize = 18;
 
@@ -102,8 +102,10 @@ fn the_pictures_of_the_documentation_show_the_real_output() {
     };
     run("report-2026", "ann", "echo draft > report.md");
     run("invoices", "bob", "seq 1 9999 > invoices.csv");
-    let listed = output(&cli, &["session", "list"]);
+    // A terminal gets the long list without the option.
+    let listed = output(&cli, &["session", "list", "--long"]);
     check("session-list.svg", "agent-tools session list", &listed, |picture| {
-        labels(&listed).iter().all(|label| picture.contains(label))
+        let titles = listed.lines().next().unwrap();
+        picture.contains(titles) && labels(&listed).iter().all(|label| picture.contains(label))
     });
 }

@@ -3,6 +3,7 @@
 mod archive;
 mod cached;
 mod cancel;
+mod corpus;
 mod cost;
 mod fixture;
 mod history;
