@@ -6,7 +6,7 @@ use std::process::Command;
 use std::sync::Arc;
 
 use egress::{Gate, GateBuilder, Limits, Listeners, Network, NetworkEvent, Outcome, Via};
-use hickory_proto::op::Message;
+use hickory_proto::op::{Message, ResponseCode};
 use hickory_proto::rr::RecordType;
 use policy::NetworkPolicy;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -252,6 +252,27 @@ async fn captured_queries_over_tcp_get_the_answers_of_udp() {
         assert_eq!(crate::dns::address(&answer).0, resolve(session.dns, name).await);
     }
     assert!(session.network.events_since(egress::EventMark::default()).is_empty());
+
+    // Queries need not wait for answers (RFC 7766). One that is malformed ends no connection.
+    let names = ["allowed.test", "denied.test", "b.allowed.test"];
+    let query = |name: &&str| crate::dns::query(name, RecordType::A).to_vec().unwrap();
+    let mut queries: Vec<Vec<u8>> = names.iter().map(query).collect();
+    queries.insert(1, vec![7; 12]);
+    queries[1][2] = 0;
+    let length = |query: &Vec<u8>| u16::try_from(query.len()).unwrap().to_be_bytes();
+    let bytes: Vec<u8> =
+        queries.iter().flat_map(|query| [&length(query)[..], query].concat()).collect();
+    client.write_all(&bytes).await.unwrap();
+    let mut answers = Vec::new();
+    for _ in &queries {
+        let length = soon(client.read_u16()).await.unwrap();
+        let answer = exactly(&mut client, usize::from(length)).await;
+        answers.push(Message::from_vec(&answer).unwrap());
+    }
+    assert_eq!(answers.remove(1).metadata.response_code, ResponseCode::FormErr);
+    for (name, answer) in names.iter().zip(&answers) {
+        assert_eq!(crate::dns::address(answer).0, resolve(session.dns, name).await);
+    }
 }
 
 #[tokio::test]
