@@ -1,8 +1,9 @@
 //! The configuration file `agent-tools.toml` in the home: defaults for the options of the command.
 //!
-//! A key is the name of an option that a variable sets too, such as `store` for `--store`. At the
-//! top of the file, it counts for every subcommand that has the option. In a table such as
-//! `[session.close]`, it counts for that subcommand. An option and a variable come first.
+//! A key is the name of an option that a variable sets too, such as `store` for `--store`, or
+//! `resolve`, which no variable sets. At the top of the file, it counts for every subcommand that
+//! has the option. In a table such as `[session.close]`, it counts for that subcommand. An option
+//! and a variable come first.
 
 use std::any::TypeId;
 use std::ffi::OsString;
@@ -20,6 +21,8 @@ pub(crate) const FILE: &str = "agent-tools.toml";
 
 /// The options that the file cannot set.
 const EXCLUDED: [&str; 1] = ["home"];
+/// The options that the file sets although no variable does.
+const WITHOUT_VARIABLE: [&str; 1] = ["resolve"];
 
 /// Sets the defaults that the file of a home names; without the file, returns `None`.
 pub(crate) fn apply(command: &Command, home: &Path) -> Result<Option<Command>, Failure> {
@@ -226,7 +229,8 @@ fn names(command: &Command, depth: Depth) -> Vec<String> {
 }
 
 fn is_settable(option: &Arg, name: &str) -> bool {
-    option.get_long() == Some(name) && option.get_env().is_some() && !EXCLUDED.contains(&name)
+    let is_known = option.get_env().is_some() || WITHOUT_VARIABLE.contains(&name);
+    option.get_long() == Some(name) && is_known && !EXCLUDED.contains(&name)
 }
 
 fn is_flag(option: &Arg) -> bool {
