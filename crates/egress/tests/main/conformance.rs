@@ -15,9 +15,9 @@ use egress::{Answer, Ask, Limits, ParentProxy};
 use policy::{Host, NetworkConfig, NetworkPolicy};
 use serde::Serialize;
 use testkit::skipped;
-use tokio::io::AsyncWriteExt as _;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-use crate::fixture::{Names, Session, exactly, head, rest};
+use crate::fixture::{Names, Origin, Session, exactly, head, rest};
 
 /// Settings, and the requests that are sent under them.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -205,4 +205,32 @@ async fn answers_of_srt(work: &[Work]) -> Option<OfSrt> {
     let keys = serde_json::from_str(lines.next().unwrap()).unwrap();
     let answers = lines.map(|line| serde_json::from_str(line).unwrap()).collect();
     Some(OfSrt { keys, answers })
+}
+
+/// A web server whose answers have some headers.
+async fn origin() -> Origin {
+    Origin::answering(
+        "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nSet-Cookie: a=1\r\nX-Kept: 1\r\n\r\nhello",
+    )
+    .await
+}
+
+/// A parent proxy that leads every request and tunnel to one origin.
+async fn parent(port: u16) -> Origin {
+    Origin::serving(move |mut stream, received| async move {
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            let Ok(byte) = stream.read_u8().await else { return };
+            head.push(byte);
+        }
+        received(&head);
+        let mut origin = tokio::net::TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+        if head.starts_with(b"CONNECT ") {
+            stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await.unwrap();
+        } else {
+            origin.write_all(&head).await.unwrap();
+        }
+        let _ = tokio::io::copy_bidirectional(&mut stream, &mut origin).await;
+    })
+    .await
 }

@@ -6,9 +6,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use policy::{NetworkConfig, NetworkPolicy, SandboxRuntimeConfig};
 
 use super::{
-    OfSrt, Verdict, Work, absolute, answers_of_gate, answers_of_srt, connect, socks, with_host,
+    OfSrt, Verdict, Work, absolute, answers_of_gate, answers_of_srt, connect, origin, parent,
+    socks, with_host,
 };
-use crate::fixture::Origin;
 use Verdict::{AddressDenied, Denied, Failed, Misdirected, Reached};
 
 /// Treatment of a key.
@@ -287,35 +287,6 @@ fn names() -> BTreeMap<String, Vec<String>> {
     .into_iter()
     .map(|(name, address)| (name.to_owned(), vec![address.to_owned()]))
     .collect()
-}
-
-/// A web server whose answers have some headers.
-async fn origin() -> Origin {
-    Origin::answering(
-        "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nSet-Cookie: a=1\r\nX-Kept: 1\r\n\r\nhello",
-    )
-    .await
-}
-
-/// A parent proxy that leads every request and tunnel to one origin.
-async fn parent(port: u16) -> Origin {
-    Origin::serving(move |mut stream, received| async move {
-        use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-        let mut head = Vec::new();
-        while !head.ends_with(b"\r\n\r\n") {
-            let Ok(byte) = stream.read_u8().await else { return };
-            head.push(byte);
-        }
-        received(&head);
-        let mut origin = tokio::net::TcpStream::connect(("127.0.0.1", port)).await.unwrap();
-        if head.starts_with(b"CONNECT ") {
-            stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await.unwrap();
-        } else {
-            origin.write_all(&head).await.unwrap();
-        }
-        let _ = tokio::io::copy_bidirectional(&mut stream, &mut origin).await;
-    })
-    .await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
