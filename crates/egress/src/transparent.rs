@@ -9,6 +9,7 @@ use policy::Host;
 use tokio::net::TcpStream;
 
 use crate::connect;
+use crate::denial::Denial;
 use crate::dns;
 use crate::event::{Outcome, Via};
 use crate::flow::Cut;
@@ -16,6 +17,7 @@ use crate::http::{self, Scope};
 use crate::judge::{Content, Target};
 use crate::relay::{self, Opening};
 use crate::session::Session;
+use crate::ssh;
 use crate::terminate;
 use crate::tunnel;
 
@@ -23,6 +25,7 @@ use crate::tunnel;
 const PATIENCE: Duration = Duration::from_millis(500);
 
 const DNS_PORT: u16 = 53;
+const SSH_PORT: u16 = 22;
 /// Ports whose clients always speak first.
 const HTTP_PORT: u16 = 80;
 const TLS_PORT: u16 = 443;
@@ -65,7 +68,7 @@ pub(crate) async fn serve(
                     relay::alert(&client);
                     relay::drain(&client).await;
                 }
-                _ => tunnel::reset(&client),
+                _ => refuse(&client, &read, &target, &denial).await,
             };
         }
     }
@@ -87,6 +90,27 @@ pub(crate) async fn serve(
                 }
             }
         }
+        Err(connect::Blocked::Denied(denial)) if target.port == SSH_PORT => {
+            relay::opening(&client, &mut read, session, Some(PATIENCE)).await;
+            refuse(&client, &read, &target, &denial).await;
+        }
         Err(_) => tunnel::reset(&client),
     }
+}
+
+/// Refuses a client that has sent these bytes: in SSH, which it then prints, or with a reset.
+async fn refuse(client: &TcpStream, read: &[u8], target: &Target, denial: &Denial) {
+    if !ssh::is_client(read) {
+        return tunnel::reset(client);
+    }
+    let host = target.host.with_port(target.port);
+    let mut text = format!("Blocked by allowedDomains: {host}: {denial}");
+    if let Some(remedy) = denial.remedy() {
+        text.push_str("; ");
+        text.push_str(&remedy);
+    }
+    // The message fits into the socket of a new connection.
+    let _ = client.try_write(&ssh::refusal(&text));
+    let _ = rustix::net::shutdown(client, rustix::net::Shutdown::Write);
+    relay::drain(client).await;
 }

@@ -235,6 +235,26 @@ async fn captured_addresses_are_judged_as_addresses() {
 }
 
 #[tokio::test]
+async fn a_client_of_ssh_gets_the_reason_of_a_refusal() {
+    if !has_own_network("a_client_of_ssh_gets_the_reason_of_a_refusal") {
+        return;
+    }
+    // The address of the allowed name is refused too, which shows only when it is dialled.
+    let session = Captured::open(22, policy(&["allowed.test"], &[]));
+    for (name, reason) in [
+        ("denied.test", "no entry of allowedDomains covers it; add denied.test to network.allowed"),
+        ("allowed.test", "it leads to 127.0.0.1, a loopback address; add 127.0.0.1 to network."),
+    ] {
+        let mut client = session.connect(name).await;
+        client.write_all(b"SSH-2.0-test 1\r\n").await.unwrap();
+        let answer = rest(&mut client).await;
+        assert!(answer.starts_with("SSH-2.0-egress\r\n\0\0"), "{answer:?}");
+        let text = format!("Blocked by allowedDomains: {name}:22: {reason}");
+        assert!(answer.contains(&text), "{answer:?}");
+    }
+}
+
+#[tokio::test]
 async fn captured_queries_over_tcp_get_the_answers_of_udp() {
     if !has_own_network("captured_queries_over_tcp_get_the_answers_of_udp") {
         return;

@@ -196,6 +196,32 @@ fn explain_answers_for_a_host_and_a_port() {
 }
 
 #[test]
+fn the_weaker_engine_says_everywhere_that_it_has_no_network() {
+    let engine = ["--engine", "landlock", "--accept", "inner-rules,signals,attributes"];
+    let cli = Cli::new();
+    let run = |arguments: &[&str]| cli.run(&[&engine[..], arguments].concat());
+    let examined = run(&["doctor"]).stdout;
+    if !examined.contains("\n  network       full\n") {
+        return testkit::skipped("the engine landlock", "a kernel with Landlock");
+    }
+    let capture = "none: sessions without namespaces have no network; use the engine `native`\n";
+    assert!(examined.contains(capture), "{examined}");
+    let explained = run(&["policy", "explain", "a.test:443"]).ok().stdout;
+    let denied =
+        "connect: denied: the session has no network\n    to allow it, use --engine native";
+    assert!(explained.contains(denied), "{explained}");
+    let ran = run(&["bash", "curl -sS http://a.test/"]);
+    let denied = "denied: connect a.test: the session has no network; use --engine native";
+    assert!(ran.stderr.contains(denied), "{}", ran.stderr);
+    for command in ["bash", "sandbox"] {
+        let refused = run(&[command, "--allow-host", "a.test", "true"]);
+        assert_eq!(refused.code, 125, "{}", refused.stderr);
+        let remedy = "leave it empty, or use the engine `native`";
+        assert!(refused.stderr.contains(remedy), "{}", refused.stderr);
+    }
+}
+
+#[test]
 fn presets_read_the_configuration_of_the_tools() {
     let cli = Cli::new();
     cli.write(".cargo/config.toml", "[registries.own]\nindex = \"sparse+https://own.test/i/\"\n");

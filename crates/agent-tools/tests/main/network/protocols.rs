@@ -223,4 +223,8 @@ async fn git_over_https_and_ssh() {
     let ssh = format!("export GIT_SSH_COMMAND='{ssh}'; {clone}")
         .replace("FROM", &format!("ssh://{user}@HOST{root}"));
     programs.check(&ssh, 22, "first").await;
+    let refused = programs.session.bash(&ssh.replace("HOST", "denied.test")).await.unwrap();
+    let reason = "Blocked by allowedDomains: denied.test:22: no entry of allowedDomains covers it; \
+                  add denied.test to network.allowedDomains";
+    assert!(refused.stderr.contains(reason), "{}", refused.stderr);
 }
