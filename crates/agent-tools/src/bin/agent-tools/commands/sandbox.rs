@@ -94,9 +94,6 @@ pub(crate) async fn run(context: &Context, args: SandboxArgs) -> Result<ExitCode
     (limits.session_bytes, limits.session_files) = (u64::MAX, u64::MAX);
     let may_connect = network.ask.is_some() || !policy.config().network.allowed_domains.is_empty();
     let directory = if may_connect { trust_directory(home.as_ref())? } else { PathBuf::new() };
-    if let Some(warning) = network.check(&policy.config().network).map_err(Failure::not_run)? {
-        errln!("agent-tools: warning: {warning}");
-    }
     let gate = SandboxGate::new(&policy.config().network, &network, &directory)
         .map_err(Failure::not_run)?;
     let overlays = gate.as_ref().map(SandboxGate::overlays).unwrap_or_default();
@@ -106,6 +103,9 @@ pub(crate) async fn run(context: &Context, args: SandboxArgs) -> Result<ExitCode
         .overlays(overlays)
         .open()
         .map_err(Failure::not_run)?;
+    if let Some(warning) = network.check(&policy.config().network).map_err(Failure::not_run)? {
+        errln!("agent-tools: warning: {warning}");
+    }
     for gap in sandbox.unenforced().into_iter().filter(|gap| gap.reason != UnenforcedReason::Absent)
     {
         errln!("agent-tools: warning: {} {}: {}", gap.list, gap.rule, gap.reason);
