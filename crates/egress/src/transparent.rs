@@ -9,7 +9,6 @@ use policy::Host;
 use tokio::net::TcpStream;
 
 use crate::connect;
-use crate::denial::Denial;
 use crate::dns;
 use crate::event::{Outcome, Via};
 use crate::flow::Cut;
@@ -17,7 +16,6 @@ use crate::http::{self, Scope};
 use crate::judge::{Content, Target};
 use crate::relay::{self, Opening};
 use crate::session::Session;
-use crate::ssh;
 use crate::terminate;
 use crate::tunnel;
 
@@ -68,7 +66,7 @@ pub(crate) async fn serve(
                     relay::alert(&client);
                     relay::drain(&client).await;
                 }
-                _ => refuse(&client, &read, &target, &denial).await,
+                _ => relay::refuse(&client, &read, &target, &denial).await,
             };
         }
     }
@@ -92,25 +90,8 @@ pub(crate) async fn serve(
         }
         Err(connect::Blocked::Denied(denial)) if target.port == SSH_PORT => {
             relay::opening(&client, &mut read, session, Some(PATIENCE)).await;
-            refuse(&client, &read, &target, &denial).await;
+            relay::refuse(&client, &read, &target, &denial).await;
         }
         Err(_) => tunnel::reset(&client),
     }
-}
-
-/// Refuses a client that has sent these bytes: in SSH, which it then prints, or with a reset.
-async fn refuse(client: &TcpStream, read: &[u8], target: &Target, denial: &Denial) {
-    if !ssh::is_client(read) {
-        return tunnel::reset(client);
-    }
-    let host = target.host.with_port(target.port);
-    let mut text = format!("Blocked by allowedDomains: {host}: {denial}");
-    if let Some(remedy) = denial.remedy() {
-        text.push_str("; ");
-        text.push_str(&remedy);
-    }
-    // The message fits into the socket of a new connection.
-    let _ = client.try_write(&ssh::refusal(&text));
-    let _ = rustix::net::shutdown(client, rustix::net::Shutdown::Write);
-    relay::drain(client).await;
 }

@@ -17,12 +17,14 @@ impl Session {
     ///
     /// ```no_run
     /// # use agent_tools::{Session, Spawn};
+    /// # use std::time::Duration;
     /// # use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    /// # use tokio::time::sleep;
     /// # async fn example(session: &Session) -> Result<(), Box<dyn std::error::Error>> {
     /// let server = session.spawn(Spawn::command("python3 -m http.server 8000")).await?;
     /// let mut stream = loop {
     ///     match session.dial(8000).await {
-    ///         Err(error) if error.is_retryable() => tokio::task::yield_now().await,
+    ///         Err(error) if error.is_retryable() => sleep(Duration::from_millis(50)).await,
     ///         dialed => break dialed?,
     ///     }
     /// };

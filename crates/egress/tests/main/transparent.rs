@@ -9,6 +9,7 @@ use egress::{Gate, GateBuilder, Limits, Listeners, Network, NetworkEvent, Outcom
 use hickory_proto::op::{Message, ResponseCode};
 use hickory_proto::rr::RecordType;
 use policy::NetworkPolicy;
+use secrets::{Mask, Masks};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
@@ -252,6 +253,13 @@ async fn a_client_of_ssh_gets_the_reason_of_a_refusal() {
         let text = format!("Blocked by allowedDomains: {name}:22: {reason}");
         assert!(answer.contains(&text), "{answer:?}");
     }
+    // A mask without a port makes every connection to its host one that the gate must read.
+    let mask = Mask::new("KEY", "a long secret value".into(), ["allowed.test"]);
+    session.network.set_masks(&Masks::new([mask]).unwrap()).unwrap();
+    let mut client = session.connect("allowed.test").await;
+    client.write_all(b"SSH-2.0-test 1\r\n").await.unwrap();
+    let answer = rest(&mut client).await;
+    assert!(answer.contains("or give the hosts of masked secrets their port"), "{answer:?}");
 }
 
 #[tokio::test]
