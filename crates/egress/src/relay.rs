@@ -112,8 +112,8 @@ pub(crate) fn alert(client: &TcpStream) {
     let _ = rustix::net::shutdown(client, rustix::net::Shutdown::Write);
 }
 
-/// Refuses a client that has sent these bytes, which are neither TLS nor HTTP: in SSH, which it then
-/// prints, or with a reset.
+/// Refuses a client that has sent these bytes, which are neither TLS nor HTTP: in SSH, whose client
+/// prints the reason, or with a reset.
 pub(crate) async fn refuse(client: &TcpStream, read: &[u8], target: &Target, denial: &Denial) {
     if !ssh::is_client(read) {
         return tunnel::reset(client);

@@ -4,7 +4,7 @@
 const CLIENT: &[u8] = b"SSH-2.0-";
 /// The identification of a server.
 const SERVER: &[u8] = b"SSH-2.0-egress\r\n";
-/// `SSH_MSG_DISCONNECT`, and its reason `SSH_DISCONNECT_HOST_NOT_ALLOWED_TO_CONNECT` (section 11.1).
+/// The message `SSH_MSG_DISCONNECT`, and its reason for a host that is not allowed (section 11.1).
 const DISCONNECT: u8 = 1;
 const NOT_ALLOWED: u32 = 1;
 /// Packets without a cipher have a multiple of this length, and at least this padding (section 6).

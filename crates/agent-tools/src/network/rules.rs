@@ -81,7 +81,7 @@ impl NetworkRules {
         parent_proxy(&self.settings)
     }
 
-    /// Returns a warning about fixed addresses of names that the rules do not allow, because such an
+    /// Returns a warning about fixed addresses of names that the rules do not allow, because an
     /// address allows no name.
     pub(crate) fn unused_addresses(&self) -> Result<Option<String>, NetworkError> {
         let policy = self.compile()?;

@@ -38,7 +38,7 @@ impl Origin {
         let (connections, requests) = (Arc::<AtomicUsize>::default(), Arc::<Mutex<_>>::default());
         let authorizations = Arc::<Mutex<_>>::default();
         let (root, counted) = (dir.path().to_owned(), Arc::clone(&connections));
-        let kept = Kept { lines: Arc::clone(&requests), values: Arc::clone(&authorizations) };
+        let kept = Received { lines: Arc::clone(&requests), values: Arc::clone(&authorizations) };
         let identity = Identity::new();
         let config = Arc::clone(&identity.config);
         // The thread ends with the test process.
@@ -87,12 +87,12 @@ impl Origin {
 
 /// The parts of requests that a server keeps.
 #[derive(Clone)]
-struct Kept {
+struct Received {
     lines: Arc<Mutex<Vec<String>>>,
     values: Arc<Mutex<Vec<String>>>,
 }
 
-fn serve(stream: impl Read + Write, root: &Path, kept: &Kept) -> Option<()> {
+fn serve(stream: impl Read + Write, root: &Path, kept: &Received) -> Option<()> {
     let mut reader = BufReader::new(stream);
     let mut line = String::new();
     reader.read_line(&mut line).ok()?;

@@ -106,7 +106,7 @@ impl Programs {
         assert!(took < PATIENCE, "it took {took:?}: {text}");
     }
 
-    /// Gives commands the masked variable `KEY` for `origin.test`. From now on, the gate terminates
+    /// Gives commands the masked variable `KEY` for `origin.test`. Afterwards, the gate terminates
     /// TLS there.
     pub(super) fn mask(&self) {
         let mask = MaskSpec::new(["origin.test"]);

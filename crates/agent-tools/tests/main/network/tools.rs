@@ -262,8 +262,9 @@ async fn https_passes_in_a_tunnel_to_the_named_host_only() {
     for get in [
         "curl -sSkf https://origin.test/index.html",
         "wget -qO- --no-check-certificate https://origin.test/index.html",
-        "printf 'GET /index.html HTTP/1.0\\r\\nHost: origin.test\\r\\n\\r\\n' | openssl s_client -quiet \
-         -connect origin.test:443 -servername origin.test 2>/dev/null | grep hello",
+        "printf 'GET /index.html HTTP/1.0\\r\\nHost: origin.test\\r\\n\\r\\n' | \
+         openssl s_client -quiet -connect origin.test:443 -servername origin.test 2>/dev/null | \
+         grep hello",
     ] {
         let allowed = session.bash(get).await.unwrap();
         assert!(allowed.stdout.contains("hello over TLS"), "{}{}", allowed.stdout, allowed.stderr);
