@@ -113,7 +113,7 @@ pub use artifact_sync::{
     Progress, RestoreReport, RestoredVersion, SkipReason, Skipped, StoreCapabilities, StoreError,
     SyncError, SyncErrorKind, SyncReport, Takeover, Undelete, UndeleteReport,
 };
-pub use egress::{Answer, Ask};
+pub use egress::{self, Answer, Ask};
 pub use policy;
 pub use sandbox_core::{
     CapturedStream, Cgroups, CommandOutput, CommandSpec, CommandStatus, Enforcement, EngineReport,

@@ -1,6 +1,7 @@
 //! One open session, which this process serves or another one.
 
 mod commands;
+mod dialing;
 mod ending;
 mod explaining;
 mod history;

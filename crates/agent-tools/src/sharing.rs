@@ -32,6 +32,7 @@ mod frame;
 mod gate;
 mod greeting;
 mod methods;
+mod network_methods;
 mod opening;
 mod process;
 mod server;
@@ -54,6 +55,7 @@ pub(crate) use methods::{
     ReadHistory, Refresh, ReportStatus, RestoreVersion, SearchFiles, SetNetwork, SyncFiles,
     UndeleteFiles, WrapCommand, WriteFile,
 };
+pub(crate) use network_methods::DialPort;
 pub(crate) use opening::{Claim, Door, Entered, enter, visit};
 pub(crate) use process::ListProcesses;
 pub(crate) use server::serve;

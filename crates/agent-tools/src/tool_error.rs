@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use artifact_sync::SyncError;
 use artifact_sync::internal::with_causes;
-use sandbox_core::{ExecError, ExecErrorKind, FileError, PathError, SessionId};
+use sandbox_core::{ExecError, ExecErrorKind, FileError, NetworkErrorKind, PathError, SessionId};
 use secrets::Redactor;
 
 use crate::error_kind::ErrorKind;
@@ -84,6 +84,14 @@ pub enum ToolError {
     Network {
         /// The cause.
         source: NetworkError,
+    },
+    /// No connection to a port of the session is possible.
+    #[error("there is no connection to port {port} of the session")]
+    Dial {
+        /// The port.
+        port: u16,
+        /// The cause.
+        source: sandbox_core::NetworkError,
     },
     /// The command could not be run, or was killed with the processes of the session.
     #[error("{}", exec_problem(source))]
@@ -216,6 +224,10 @@ impl ToolError {
             Self::Anchored { source, .. } => (&**source).into(),
             Self::Write { .. } => ErrorKind::Io,
             Self::Network { source } => source.kind(),
+            Self::Dial { source, .. } if source.kind() == NetworkErrorKind::Unsupported => {
+                ErrorKind::Sandbox
+            }
+            Self::Dial { .. } => ErrorKind::Io,
             Self::Exec { source } => source.into(),
             Self::UnknownTool { .. } | Self::MissingVariables { .. } => ErrorKind::NotFound,
             Self::LeaseLost { .. } => ErrorKind::LeaseLost,
@@ -232,6 +244,7 @@ impl ToolError {
         match self {
             Self::File { source } => source.is_retryable(),
             Self::Network { source } => source.is_retryable(),
+            Self::Dial { source, .. } => source.is_retryable(),
             Self::Exec { source } => source.is_retryable(),
             Self::NotBegun { source } | Self::Store { source } => source.is_retryable(),
             Self::Sharing { source } => source.is_retryable(),

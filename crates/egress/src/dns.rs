@@ -23,8 +23,13 @@ use crate::session::Session;
 
 /// Queries of one session at once. Further ones wait in the socket.
 const MAX_QUERIES: usize = 64;
-/// Bytes of a query. Longer ones are cut, and then not answered.
+/// Bytes of a query. Longer ones are cut, and then answered as malformed.
 const MAX_QUERY_BYTES: usize = 1232;
+/// Bytes of a header (RFC 1035, section 4.1.1).
+const HEADER_BYTES: usize = 12;
+/// Bytes of the explanation of a refusal. With the longest name, the answer still fits into the 512
+/// bytes that every client accepts.
+const MAX_EXPLANATION: usize = 200;
 /// Seconds for which a session may keep an answer. The address of a name never changes; a decision
 /// about it may.
 const TTL_ALLOWED: u32 = 60;
@@ -83,14 +88,17 @@ pub(crate) async fn serve_stream(session: &Session, mut client: TcpStream) {
 
 /// Returns the answer to a query. The result is `None` for bytes that are no query.
 pub(crate) async fn answer(session: &Session, bytes: &[u8]) -> Option<Vec<u8>> {
-    let query = Message::from_vec(bytes).ok()?;
+    let Ok(query) = Message::from_vec(bytes) else { return malformed(bytes) };
     if query.metadata.message_type != MessageType::Query {
         return None;
     }
     let mut answer = Message::response(query.metadata.id, query.metadata.op_code);
     answer.metadata.recursion_desired = query.metadata.recursion_desired;
     answer.metadata.recursion_available = true;
+    let version = query.edns.as_ref().map_or(0, Edns::version);
     let content = match (query.metadata.op_code, &query.queries[..]) {
+        // RFC 6891, section 6.1.3.
+        _ if version != 0 => Content::error(ResponseCode::BADVERS, None),
         (OpCode::Query, [question]) => {
             answer.add_query(question.clone());
             content(session, question).await
@@ -111,13 +119,29 @@ pub(crate) async fn answer(session: &Session, bytes: &[u8]) -> Option<Vec<u8>> {
     if query.edns.is_some() {
         let mut edns = Edns::new();
         edns.set_max_payload(1232);
-        if let Some(error) = content.extended_error {
-            let option = EdnsOption::Unknown(EXTENDED_ERROR, error.to_be_bytes().to_vec());
-            edns.options_mut().insert(option);
+        if let Some((error, explanation)) = content.extended_error {
+            let bytes = [&error.to_be_bytes()[..], explanation.as_bytes()].concat();
+            edns.options_mut().insert(EdnsOption::Unknown(EXTENDED_ERROR, bytes));
         }
         answer.set_edns(edns);
     }
     answer.to_vec().ok()
+}
+
+/// Returns the answer to a query that cannot be read, such as one with a name that is too long: a
+/// header with the code `FORMERR`. A client would wait for an answer otherwise.
+fn malformed(bytes: &[u8]) -> Option<Vec<u8>> {
+    /// Bits of the flags: an answer, recursion that is available, and the code.
+    const ANSWER: u8 = 0x80;
+    const AVAILABLE: u8 = 0x80;
+    const FORMAT_ERROR: u8 = 1;
+    /// Bits that an answer repeats: the operation, and recursion that is desired.
+    const REPEATED: u8 = 0x79;
+    let [id_high, id_low, flags, ..] = *bytes.get(..HEADER_BYTES)? else { return None };
+    let is_query = flags & ANSWER == 0;
+    let flags = [ANSWER | flags & REPEATED, AVAILABLE | FORMAT_ERROR];
+    let header = [&[id_high, id_low][..], &flags, &[0; HEADER_BYTES - 4]].concat();
+    is_query.then_some(header)
 }
 
 /// The code `REFUSED` (RFC 1035, section 4.1.1).
@@ -129,14 +153,19 @@ fn denied_code() -> ResponseCode {
 struct Content {
     code: ResponseCode,
     address: Option<(IpAddr, u32)>,
-    extended_error: Option<u16>,
+    /// A code, and an explanation.
+    extended_error: Option<(u16, String)>,
 }
 
 impl Content {
     /// The name exists, and has no record of the type.
     const EMPTY: Self = Self { code: ResponseCode::NoError, address: None, extended_error: None };
 
-    fn error(code: ResponseCode, extended_error: Option<u16>) -> Self {
+    fn error(code: ResponseCode, extended_error: Option<(u16, &str)>) -> Self {
+        let extended_error = extended_error.map(|(error, explanation)| {
+            let end = explanation.floor_char_boundary(MAX_EXPLANATION);
+            (error, explanation[..end].to_owned())
+        });
         Self { code, address: None, extended_error }
     }
 
@@ -147,7 +176,7 @@ impl Content {
 
 async fn content(session: &Session, question: &Query) -> Content {
     if question.query_class != DNSClass::IN {
-        return Content::error(denied_code(), Some(NOT_SUPPORTED));
+        return Content::error(denied_code(), Some((NOT_SUPPORTED, "the only class is IN")));
     }
     // Addresses have no names.
     if question.query_type == RecordType::PTR {
@@ -176,7 +205,10 @@ async fn allowed(session: &Session, host: &Host, kind: RecordType) -> Content {
     // `HTTPS` record, a client has no key for an encrypted hello.
     match kind {
         RecordType::A | RecordType::AAAA | RecordType::HTTPS | RecordType::SVCB => {}
-        _ => return Content::error(denied_code(), Some(NOT_SUPPORTED)),
+        _ => {
+            let explanation = "a session gets A records only";
+            return Content::error(denied_code(), Some((NOT_SUPPORTED, explanation)));
+        }
     }
     // A parent proxy resolves names itself, and the host may be unable to. A name with a fixed
     // destination need not exist elsewhere.
@@ -189,7 +221,10 @@ async fn allowed(session: &Session, host: &Host, kind: RecordType) -> Content {
                 return Content::error(ResponseCode::NXDomain, None);
             }
             Ok(Ok(_)) => {}
-            _ => return Content::error(ResponseCode::ServFail, Some(NETWORK_ERROR)),
+            _ => {
+                let explanation = "the host cannot ask for the name now";
+                return Content::error(ResponseCode::ServFail, Some((NETWORK_ERROR, explanation)));
+            }
         }
     }
     if kind != RecordType::A {
@@ -223,8 +258,12 @@ fn denied(session: &Session, host: &Host, kind: RecordType) -> Content {
 }
 
 fn refuse(session: &Session, host: &Host, denial: Denial) -> Content {
+    let explanation = match denial.remedy() {
+        Some(remedy) => format!("{denial}; {remedy}"),
+        None => denial.to_string(),
+    };
     session.record_flow(host, None, Via::Dns, Outcome::Denied(denial), None);
-    Content::error(denied_code(), Some(BLOCKED))
+    Content::error(denied_code(), Some((BLOCKED, &explanation)))
 }
 
 /// Returns the name of a question, if a host can have it. A record of a service, such as `SRV` for

@@ -81,6 +81,7 @@ mod secure;
 mod session;
 mod sigv4;
 mod socks;
+mod ssh;
 mod terminate;
 mod transparent;
 mod trust;

@@ -15,6 +15,7 @@ use crate::hello::{self, Contents, Hello};
 use crate::http;
 use crate::judge::{self, Content, Target};
 use crate::session::Session;
+use crate::ssh;
 use crate::terminate;
 use crate::tunnel::{self, Direction};
 
@@ -109,6 +110,24 @@ pub(crate) fn judge_hello(target: &Target, opening: &Opening) -> Result<(), Deni
 pub(crate) fn alert(client: &TcpStream) {
     let _ = client.try_write(&hello::ACCESS_DENIED);
     let _ = rustix::net::shutdown(client, rustix::net::Shutdown::Write);
+}
+
+/// Refuses a client that has sent these bytes, which are neither TLS nor HTTP: in SSH, whose client
+/// prints the reason, or with a reset.
+pub(crate) async fn refuse(client: &TcpStream, read: &[u8], target: &Target, denial: &Denial) {
+    if !ssh::is_client(read) {
+        return tunnel::reset(client);
+    }
+    let host = target.host.with_port(target.port);
+    let mut text = format!("Blocked by allowedDomains: {host}: {denial}");
+    if let Some(remedy) = denial.remedy() {
+        text.push_str("; ");
+        text.push_str(&remedy);
+    }
+    // The message fits into the socket of a new connection.
+    let _ = client.try_write(&ssh::refusal(&text));
+    let _ = rustix::net::shutdown(client, rustix::net::Shutdown::Write);
+    drain(client).await;
 }
 
 /// Connects a client with a destination. No byte of the client passes before its first message is

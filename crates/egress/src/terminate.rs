@@ -18,7 +18,6 @@ use crate::judge::{self, Content, Target};
 use crate::relay::{self, Opening};
 use crate::secure::Protocol;
 use crate::session::Session;
-use crate::tunnel;
 
 /// Returns the treatment of connections to a destination that are no plain requests.
 pub(crate) fn content(session: &Session, target: &Target) -> Content {
@@ -64,10 +63,14 @@ pub(crate) async fn run(
         Ok(protocols) => protocols,
         Err(denial) => {
             match upstream {
-                Some(upstream) => upstream.flow.refuse(denial),
-                None => session.record(&target, Outcome::Denied(denial)),
+                Some(upstream) => upstream.flow.refuse(denial.clone()),
+                None => session.record(&target, Outcome::Denied(denial.clone())),
             }
-            return refuse(&client, &opening).await;
+            if let Opening::Hello(_) | Opening::BadHello = opening {
+                relay::alert(&client);
+                return relay::drain(&client).await;
+            }
+            return relay::refuse(&client, &read, &target, &denial).await;
         }
     };
     let wire = Wire::new(client, read.freeze(), None);
@@ -174,14 +177,4 @@ pub(crate) async fn secure_upstream(
 fn usable(protocols: Protocols) -> Option<Protocols> {
     let Protocols { http1, http2, other } = protocols;
     (http1 || http2 || !other).then_some(protocols)
-}
-
-async fn refuse(client: &TcpStream, opening: &Opening) {
-    match opening {
-        Opening::Hello(_) | Opening::BadHello => {
-            relay::alert(client);
-            relay::drain(client).await;
-        }
-        _ => tunnel::reset(client),
-    }
 }

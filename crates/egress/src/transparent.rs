@@ -23,6 +23,7 @@ use crate::tunnel;
 const PATIENCE: Duration = Duration::from_millis(500);
 
 const DNS_PORT: u16 = 53;
+const SSH_PORT: u16 = 22;
 /// Ports whose clients always speak first.
 const HTTP_PORT: u16 = 80;
 const TLS_PORT: u16 = 443;
@@ -65,7 +66,7 @@ pub(crate) async fn serve(
                     relay::alert(&client);
                     relay::drain(&client).await;
                 }
-                _ => tunnel::reset(&client),
+                _ => relay::refuse(&client, &read, &target, &denial).await,
             };
         }
     }
@@ -86,6 +87,10 @@ pub(crate) async fn serve(
                     relay::drain(&client).await;
                 }
             }
+        }
+        Err(connect::Blocked::Denied(denial)) if target.port == SSH_PORT => {
+            relay::opening(&client, &mut read, session, Some(PATIENCE)).await;
+            relay::refuse(&client, &read, &target, &denial).await;
         }
         Err(_) => tunnel::reset(&client),
     }

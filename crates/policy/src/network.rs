@@ -41,7 +41,7 @@ pub struct NetworkPolicy {
     denied: HostList,
     reasons: BTreeMap<String, String>,
     is_strict: bool,
-    /// The hosts that stay encrypted, if the proxy ends TLS for the others.
+    /// The hosts that stay encrypted, if the proxy terminates TLS for the others.
     excluded: Option<HostList>,
     denied_addresses: Vec<(String, Block)>,
     requests: RequestRules,
@@ -83,7 +83,7 @@ pub enum Decision {
 pub enum Tls {
     /// The connection passes through unread.
     Tunnel,
-    /// The proxy ends TLS, and reads the requests (`network.tlsTerminate`).
+    /// The proxy terminates TLS, and reads the requests (`network.tlsTerminate`).
     Terminate,
 }
 

@@ -11,7 +11,7 @@ pub use crate::id::check_id;
 #[cfg(all(feature = "native", target_os = "linux"))]
 pub use crate::local::{LocalListener, LocalStream, MAX_DESCRIPTORS, Peer, PeerError};
 #[cfg(all(feature = "native", target_os = "linux"))]
-pub use crate::native::BestCapture;
+pub use crate::native::{BestCapture, unsupported_network_key};
 
 /// Creates a sealed file in memory with this content.
 ///

@@ -79,4 +79,5 @@ pub use network::{BestCapture, NetworkError, NetworkErrorKind, NetworkListeners}
 pub use overlay::Overlay;
 pub use probe::probe;
 pub use pseudo_terminal::{PseudoTerminal, RawTerminal, TerminalSize, read_terminal};
+pub use support::unsupported_network_key;
 pub use tree::HostTree;

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use egress::{GateError, MasksError};
 use policy::ValidationError;
+use sandbox_core::internal::unsupported_network_key;
 
 use crate::error_kind::ErrorKind;
 
@@ -19,13 +20,16 @@ pub enum NetworkError {
         source: ValidationError,
     },
     /// A setting that no gate enforces is set in a session with a network.
-    #[error("network.{key} is set, which cannot be enforced; {}", instead(key))]
+    #[error("{}", unsupported_network_key(key))]
     Unsupported {
         /// The key below `network`.
         key: &'static str,
     },
     /// A parent proxy has no usable URL. Only proxies without TLS of their own are supported.
-    #[error("network.parentProxy.{key} is no URL http://[USER:PASSWORD@]HOST[:PORT]")]
+    #[error(
+        "network.parentProxy.{key} is no URL http://[USER:PASSWORD@]HOST[:PORT]; the way to the \
+         proxy itself cannot be TLS or SOCKS, so name a proxy that takes HTTP and forwards to it"
+    )]
     ParentProxy {
         /// The key below `network.parentProxy`.
         key: &'static str,
@@ -87,17 +91,5 @@ impl NetworkError {
             | Self::ParentProxy { .. }
             | Self::AskedElsewhere => false,
         }
-    }
-}
-
-/// Returns what to use instead of a setting.
-fn instead(key: &str) -> &'static str {
-    match key {
-        "httpProxyPort" => {
-            "use parentProxy with the URL http://127.0.0.1:PORT, which sees what the lists allow"
-        }
-        "socksProxyPort" => "use parentProxy with an HTTP proxy",
-        "mitmProxy" => "remove it, or use parentProxy for all hosts",
-        _ => "remove it, or allow no host",
     }
 }

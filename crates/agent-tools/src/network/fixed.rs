@@ -83,6 +83,19 @@ impl fmt::Display for Exposed {
 }
 
 impl Resolved {
+    pub(super) fn name(&self) -> &Host {
+        &self.name
+    }
+
+    pub(super) fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Returns the name and the port.
+    pub(super) fn target(&self) -> String {
+        self.name.with_port(self.port)
+    }
+
     fn add_to(&self, destinations: Destinations) -> Destinations {
         destinations.resolve(self.name.clone(), self.port, self.to)
     }

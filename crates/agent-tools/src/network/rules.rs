@@ -4,7 +4,7 @@ use std::fmt::Display;
 use std::str::FromStr;
 
 use egress::{Destinations, ParentProxy};
-use policy::{Host, NetworkConfig, NetworkPolicy};
+use policy::{Decision, Host, NetworkConfig, NetworkPolicy};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::error::NetworkError;
@@ -43,8 +43,11 @@ impl NetworkRules {
 
     /// Returns whether the session may reach any host, so that it needs listeners.
     pub(crate) fn opens_network(&self) -> bool {
-        let asks = self.asks && self.settings.strict_allowlist != Some(true);
-        asks || self.hosts().next().is_some()
+        self.is_asking() || self.hosts().next().is_some()
+    }
+
+    fn is_asking(&self) -> bool {
+        self.asks && self.settings.strict_allowlist != Some(true)
     }
 
     /// Returns whether the gate terminates TLS for hosts without a masked variable too.
@@ -76,6 +79,25 @@ impl NetworkRules {
     /// Returns the parent proxy of the gate.
     pub(crate) fn parent_proxy(&self) -> Result<Option<ParentProxy>, NetworkError> {
         parent_proxy(&self.settings)
+    }
+
+    /// Returns a warning about fixed addresses of names that the rules do not allow, because an
+    /// address allows no name.
+    pub(crate) fn unused_addresses(&self) -> Result<Option<String>, NetworkError> {
+        let policy = self.compile()?;
+        let is_unused = |address: &&Resolved| match policy.decide(address.name(), address.port()) {
+            Decision::Unlisted { .. } => !self.is_asking(),
+            decision => !decision.is_allowed(),
+        };
+        let mut unused: Vec<String> =
+            self.resolved.iter().filter(is_unused).map(Resolved::target).collect();
+        unused.dedup();
+        let Some(first) = unused.first() else { return Ok(None) };
+        let remedy = format!("use --allow-host {first}");
+        Ok(Some(format!(
+            "the policy does not allow {}, so a fixed address has no effect; {remedy}",
+            unused.join(", ")
+        )))
     }
 
     pub(crate) fn destinations(&self) -> Destinations {
@@ -148,6 +170,28 @@ mod tests {
         assert!(error.to_string().starts_with("network.httpProxyPort is set"), "{error}");
         asking.settings.strict_allowlist = Some(true);
         assert!(!asking.opens_network() && asking.compile().is_ok());
+    }
+
+    #[test]
+    fn a_fixed_address_of_a_name_that_is_not_allowed_is_reported_once() {
+        let spec = NetworkSpec::allow(["a.test:80", "*.b.test", "denied.b.test"])
+            .deny(["denied.b.test"])
+            .resolve("a.test:80:127.0.0.1".parse().unwrap())
+            .resolve("x.b.test:443:127.0.0.1".parse().unwrap());
+        let warning = |spec: &NetworkSpec, asks| {
+            let mut settings = NetworkConfig::default();
+            spec.add_to_settings(&mut settings);
+            NetworkRules { asks, ..NetworkRules::new(&settings, Some(spec)) }.unused_addresses()
+        };
+        assert_eq!(warning(&spec, false).unwrap(), None);
+        let spec = ["a.test:81:127.0.0.1", "a.test:81:127.0.0.2", "denied.b.test:80:[::1]"]
+            .iter()
+            .fold(spec, |spec, address| spec.resolve(address.parse().unwrap()));
+        let expected = "the policy does not allow a.test:81, denied.b.test:80, so a fixed address \
+                        has no effect; use --allow-host a.test:81";
+        assert_eq!(warning(&spec, false).unwrap().as_deref(), Some(expected));
+        let asked = warning(&spec, true).unwrap().unwrap();
+        assert!(asked.starts_with("the policy does not allow denied.b.test:80, so"), "{asked}");
     }
 
     #[test]

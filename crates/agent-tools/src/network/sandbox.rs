@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::path::Path;
 use std::sync::Arc;
 
-use egress::{Ask, EventSink, Gate, Listeners, Network};
+use egress::{Ask, EventSink, Gate, GateBuilder, Listeners, Network};
 use policy::NetworkConfig;
 use sandbox_core::{Capture, NativeSandbox, Overlay};
 use secrets::Masks;
@@ -55,7 +55,7 @@ impl SandboxGate {
         if !rules.opens_network() {
             return Ok(None);
         }
-        let gate = gate()?;
+        let gate = build(Gate::builder())?;
         let trust = trust(&gate, directory)?;
         Ok(Some(Self { gate, rules, ask: spec.ask.clone(), trust }))
     }
@@ -114,9 +114,9 @@ impl SandboxNetwork {
     }
 }
 
-/// Creates a gate with the resolver of the host.
-pub(super) fn gate() -> Result<Gate, NetworkError> {
-    Gate::builder().build().map_err(|source| NetworkError::Gate { source })
+/// Creates a gate.
+pub(super) fn build(builder: GateBuilder) -> Result<Gate, NetworkError> {
+    builder.build().map_err(|source| NetworkError::Gate { source })
 }
 
 /// Writes the files of a gate below a directory.

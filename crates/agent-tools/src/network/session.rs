@@ -5,10 +5,13 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
 
-use egress::{Ask, Gate};
+use egress::{Ask, Gate, GateBuilder};
 use sandbox_core::internal::{blocking, lock};
 use sandbox_core::{Overlay, SessionId};
 use secrets::Masks;
+use tokio::io::copy_bidirectional_with_sizes;
+use tokio::net::{TcpStream, UnixStream};
+use tokio::task::JoinSet;
 use tracing::{Instrument as _, Span};
 
 use super::denied::{Refusals, refusals};
@@ -16,15 +19,19 @@ use super::error::NetworkError;
 use super::event::NetworkEvent;
 use super::journal::Journal;
 use super::rules::NetworkRules;
-use super::sandbox::{OpenNetwork, gate, trust};
+use super::sandbox::{OpenNetwork, build, trust};
 use super::trust::GateTrust;
 use crate::engine::Engine;
+
+/// Bytes in each direction of a connection from the host.
+const RELAY_BYTES: usize = 64 * 1024;
 
 /// The one gate of a [`Sessions`](crate::Sessions). The first session with a network creates it.
 #[derive(Clone, Debug)]
 pub(crate) struct SharedGate {
     /// Parent of the directory with the certificates of the gate.
     trust_root: PathBuf,
+    builder: GateBuilder,
     shared: Arc<Mutex<Shared>>,
 }
 
@@ -36,12 +43,16 @@ struct Shared {
 }
 
 impl SharedGate {
-    pub(crate) fn new(trust_root: PathBuf) -> Self {
-        Self { trust_root, shared: Arc::default() }
+    pub(crate) fn new(trust_root: PathBuf, builder: GateBuilder) -> Self {
+        Self { trust_root, builder, shared: Arc::default() }
     }
 
     fn get(&self) -> Result<Gate, NetworkError> {
-        lock(&self.shared).gate()
+        let gate = &mut lock(&self.shared).gate;
+        match gate {
+            Some(gate) => Ok(gate.clone()),
+            None => Ok(gate.insert(build(self.builder.clone())?).clone()),
+        }
     }
 
     /// Returns the files that make the programs of a session trust the gate. The first call takes
@@ -63,15 +74,6 @@ impl SharedGate {
     }
 }
 
-impl Shared {
-    fn gate(&mut self) -> Result<Gate, NetworkError> {
-        match &self.gate {
-            Some(gate) => Ok(gate.clone()),
-            None => Ok(self.gate.insert(gate()?).clone()),
-        }
-    }
-}
-
 /// The rules, the listeners and the records of one session.
 #[derive(Debug)]
 pub(crate) struct SessionNetwork {
@@ -84,6 +86,8 @@ pub(crate) struct SessionNetwork {
     /// Held while listeners are opened.
     opening: tokio::sync::Mutex<()>,
     commands: Arc<Commands>,
+    /// Relays of connections from the host.
+    dialed: Mutex<JoinSet<()>>,
     /// The span of all connections.
     span: Span,
 }
@@ -119,6 +123,7 @@ impl SessionNetwork {
             open: Mutex::default(),
             opening: tokio::sync::Mutex::default(),
             commands: Arc::default(),
+            dialed: Mutex::default(),
             span: tracing::info_span!(parent: None, "network", %session),
         }
     }
@@ -216,8 +221,22 @@ impl SessionNetwork {
         open.as_ref().map_or_else(Vec::new, |open| open.network.certificates.clone())
     }
 
+    /// Passes bytes between a server of the session and a stream of the host, until both are at
+    /// their end or the network is closed.
+    pub(crate) fn relay(&self, mut server: TcpStream, mut host: UnixStream) {
+        let mut dialed = lock(&self.dialed);
+        while dialed.try_join_next().is_some() {}
+        dialed.spawn(async move {
+            // The reader of each end learns of the end of the other.
+            let (one, other) = (RELAY_BYTES, RELAY_BYTES);
+            let _ = copy_bidirectional_with_sizes(&mut server, &mut host, one, other).await;
+        });
+    }
+
     /// Closes the listeners and all connections, and waits for that.
     pub(crate) async fn close(&self) {
+        let mut dialed = std::mem::take(&mut *lock(&self.dialed));
+        dialed.shutdown().await;
         let open = lock(&self.open).take();
         if let Some(open) = open {
             open.network.network.close().await;

@@ -5,8 +5,10 @@ use std::sync::Arc;
 use egress::Ask;
 use policy::{NetworkConfig, PolicyBuilder};
 
+use super::error::NetworkError;
 use super::fixed::{Exposed, Resolved};
 use super::preset::{NetworkPreset, PresetError};
+use super::rules::NetworkRules;
 
 /// The hosts that a session may connect to, beside those of its settings.
 ///
@@ -90,6 +92,18 @@ impl NetworkSpec {
         let builder = self.allowed.iter().fold(builder, |builder, host| builder.allow_host(host));
         let builder = exposed.fold(builder, |builder, host| builder.allow_host(&host));
         self.denied.iter().fold(builder, |builder, host| builder.deny_host(host))
+    }
+
+    /// Checks the rules that settings and this request make together. The settings have the lists
+    /// of the request already ([`NetworkSpec::add_to_settings`]).
+    ///
+    /// The result is a warning about [fixed addresses](Self::resolved) of names that the rules do
+    /// not allow. The warnings of a session include it.
+    ///
+    /// # Errors
+    /// Returns [`NetworkError`] if the rules are invalid, or if no gate enforces one of them.
+    pub fn check(&self, settings: &NetworkConfig) -> Result<Option<String>, NetworkError> {
+        NetworkRules::new(settings, Some(self)).unused_addresses()
     }
 
     /// Adds the lists to settings.

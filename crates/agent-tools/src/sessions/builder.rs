@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use artifact_sync::{Durability, IgnoreRules, MAX_QUEUED_BYTES, Progress};
+use egress::{Gate, GateBuilder};
 use sandbox_core::{Limits, Tier};
 use secrets::VariableSource;
 use skill_store::VerifyingKey;
@@ -49,6 +50,7 @@ pub struct SessionsBuilder {
     pub(super) without_projection: bool,
     /// Set to store the files of this machine again if the store lost the log of a session.
     pub(super) refill: bool,
+    pub(super) gate: GateBuilder,
     pub(super) session: SessionSettings,
 }
 
@@ -91,6 +93,7 @@ impl SessionsBuilder {
             patience: None,
             without_projection: false,
             refill: false,
+            gate: Gate::builder(),
             session,
         }
     }
@@ -99,6 +102,24 @@ impl SessionsBuilder {
     #[must_use]
     pub fn storage(mut self, storage: Storage) -> Self {
         self.storage = Some(storage.with_probe_file(self.home.probe_file()));
+        self
+    }
+
+    /// Replaces the settings of the gate, through which all sessions of this process reach the
+    /// network: its resolver, the certificates that it trusts, its limits, and its parent proxy.
+    ///
+    /// ```
+    /// use agent_tools::egress::Gate;
+    /// # use agent_tools::{Home, Sessions};
+    /// # fn example(home: Home, authority: &[u8]) {
+    /// // An authority of the company, also for the programs of sessions.
+    /// let gate = Gate::builder().extra_roots(authority);
+    /// let sessions = Sessions::builder(home).gate(gate).build();
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn gate(mut self, gate: GateBuilder) -> Self {
+        self.gate = gate;
         self
     }
 

@@ -41,7 +41,7 @@ type Loaded = (LoadedVariables, Vec<String>);
 impl Opener {
     pub(super) fn new(settings: SessionsBuilder, runtimes: HostRuntimes) -> Self {
         Self {
-            gate: SharedGate::new(settings.home.trust_root()),
+            gate: SharedGate::new(settings.home.trust_root(), settings.gate.clone()),
             settings,
             runtimes,
             owner: Mutex::default(),

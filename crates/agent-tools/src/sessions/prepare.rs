@@ -76,6 +76,8 @@ impl Preparation<'_> {
         let sandbox = opened.await.map_err(|source| SessionError::Sandbox { source })?;
         let network = self.open_network(rules, &masks, workspace, &sandbox).await?;
         variable_warnings.extend(unused_masks(&network, &masks)?);
+        let unused = network.rules().unused_addresses();
+        variable_warnings.extend(unused.map_err(|source| SessionError::Network { source })?);
         warnings.extend(workspace.state.unreported(variable_warnings));
         // Absent paths need no protection now, and presets name many of them.
         let unenforced = sandbox.unenforced();

@@ -22,6 +22,7 @@ use super::methods::{
     Pull, ReadFile, ReadHistory, Refresh, ReportStatus, RestoreVersion, STOP, SearchFiles,
     SetNetwork, SyncFiles, UndeleteFiles, WrapCommand, WriteFile,
 };
+use super::network_methods::DialPort;
 use super::opening::Door;
 use super::process::{FIND_PROCESS, ListProcesses, SPAWN_PROCESS};
 use super::token::Token;
@@ -184,6 +185,7 @@ impl Server {
             CollectGarbage::METHOD => self.run::<CollectGarbage>(channel, frame).await,
             InstallSkills::METHOD => self.run::<InstallSkills>(channel, frame).await,
             SetNetwork::METHOD => self.run::<SetNetwork>(channel, frame).await,
+            DialPort::METHOD => self.run::<DialPort>(channel, frame).await,
             InspectFile::METHOD => self.run::<InspectFile<'static>>(channel, frame).await,
             ListDirectory::METHOD => self.run::<ListDirectory<'static>>(channel, frame).await,
             ReadRange::METHOD => self.run::<ReadRange<'static>>(channel, frame).await,

@@ -5,6 +5,7 @@ mod authority;
 mod capture;
 mod changes;
 mod command;
+mod dialing;
 mod isolation;
 mod languages;
 mod masked;
@@ -14,6 +15,7 @@ mod programs;
 mod protocols;
 mod results;
 mod secure_origin;
+mod settings;
 mod terminated;
 mod tools;
 

@@ -1,4 +1,4 @@
-// Reads a URL and prints the answer.
+// Reads a URL and prints the answer. The request has the variable KEY, if it is set.
 package main
 
 import (
@@ -10,7 +10,14 @@ import (
 )
 
 func main() {
-	answer, err := http.Get(os.Args[1])
+	request, err := http.NewRequest("GET", os.Args[1], nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	if key := os.Getenv("KEY"); key != "" {
+		request.Header.Set("Authorization", "Bearer "+key)
+	}
+	answer, err := http.DefaultClient.Do(request)
 	if err != nil {
 		log.Fatal(err)
 	}

@@ -1,6 +1,6 @@
 """Serves WebSocket and gRPC on loopback, each with and without TLS, and prints the ports.
 
-Arguments: the files of the certificate and of its key.
+Arguments: the files of the certificate, of its key, and for the values of `authorization`.
 """
 
 import asyncio
@@ -12,7 +12,14 @@ import grpc
 import websockets
 
 
+def keep(value):
+    if value is not None:
+        with open(sys.argv[3], "a") as file:
+            file.write(f"{value}\n")
+
+
 def count(request, context):
+    keep(dict(context.invocation_metadata()).get("authorization"))
     context.set_trailing_metadata([("answered", request.decode())])
     return iter([b"one", b"two"])
 
@@ -30,6 +37,7 @@ def start_grpc(credentials):
 
 
 async def echo(socket):
+    keep(socket.request.headers.get("authorization"))
     async for message in socket:
         await socket.send(message)
 
@@ -46,4 +54,4 @@ async def serve(certificate, key):
     await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
 
 
-asyncio.run(serve(*sys.argv[1:]))
+asyncio.run(serve(*sys.argv[1:3]))

@@ -5,6 +5,7 @@ mod seeded;
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
+use std::net::IpAddr;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
@@ -14,9 +15,9 @@ use egress::{Answer, Ask, Limits, ParentProxy};
 use policy::{Host, NetworkConfig, NetworkPolicy};
 use serde::Serialize;
 use testkit::skipped;
-use tokio::io::AsyncWriteExt as _;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-use crate::fixture::{Names, Session, head, rest};
+use crate::fixture::{Names, Origin, Session, exactly, head, rest};
 
 /// Settings, and the requests that are sent under them.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -49,6 +50,15 @@ enum Verdict {
 
 impl Verdict {
     fn of(answer: &str) -> Self {
+        if let Some(code) = answer.strip_prefix("SOCKS ") {
+            return match code {
+                "0" => Self::Reached,
+                // A general failure answers to what is no host.
+                "1" | "2" => Self::Denied,
+                "4" | "5" | "6" => Self::Failed,
+                _ => Self::Unknown,
+            };
+        }
         match answer.strip_prefix("HTTP/1.1 ").and_then(|rest| rest.get(..3)) {
             Some("200") => Self::Reached,
             Some("403") if answer.contains("resolved to") || answer.contains("leads to") => {
@@ -76,6 +86,35 @@ fn absolute(to: &str) -> String {
 /// Returns a request with a whole URL, and a header `Host` of its own.
 fn with_host(to: &str, host: &str) -> String {
     format!("GET http://{to}/ HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n")
+}
+
+/// Returns a request with SOCKS5, which has no text: `SOCKS BYTES HOST:PORT`, with the bytes of its
+/// last message in hexadecimal.
+fn socks(to: &str) -> String {
+    let (host, port) = to.rsplit_once(':').unwrap();
+    let address = host.trim_start_matches('[').trim_end_matches(']').parse();
+    let name = || [&[3, u8::try_from(host.len()).unwrap()], host.as_bytes()].concat();
+    let host = match address {
+        Ok(IpAddr::V4(address)) => [&[1][..], &address.octets()].concat(),
+        Ok(IpAddr::V6(address)) => [&[4][..], &address.octets()].concat(),
+        Err(_) => name(),
+    };
+    let port = port.parse::<u16>().unwrap().to_be_bytes();
+    let bytes = [&[5, 1, 0][..], &host, &port].concat();
+    let bytes: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("SOCKS {bytes} {to}")
+}
+
+/// Sends such a request to the gate. The answer is `SOCKS CODE`.
+async fn answer_of_socks(session: &Session, request: &str) -> String {
+    let text = request.split(' ').nth(1).unwrap().as_bytes();
+    let digit = |byte: &u8| char::from(*byte).to_digit(16).unwrap() as u8;
+    let bytes: Vec<u8> = text.chunks(2).map(|two| digit(&two[0]) << 4 | digit(&two[1])).collect();
+    let mut client = session.connect().await;
+    client.write_all(&[5, 1, 0]).await.unwrap();
+    assert_eq!(exactly(&mut client, 2).await, [5, 0]);
+    client.write_all(&bytes).await.unwrap();
+    format!("SOCKS {}", exactly(&mut client, 2).await[1])
 }
 
 /// A user who allows everything.
@@ -110,6 +149,10 @@ async fn answers_of_gate(work: &Work) -> Vec<String> {
     }));
     let mut answers = Vec::new();
     for request in &work.requests {
+        if request.starts_with("SOCKS ") {
+            answers.push(answer_of_socks(&session, request).await);
+            continue;
+        }
         let mut client = session.connect().await;
         client.write_all(request.as_bytes()).await.unwrap();
         let mut answer = head(&mut client).await;
@@ -162,4 +205,32 @@ async fn answers_of_srt(work: &[Work]) -> Option<OfSrt> {
     let keys = serde_json::from_str(lines.next().unwrap()).unwrap();
     let answers = lines.map(|line| serde_json::from_str(line).unwrap()).collect();
     Some(OfSrt { keys, answers })
+}
+
+/// A web server whose answers have some headers.
+async fn origin() -> Origin {
+    Origin::answering(
+        "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nSet-Cookie: a=1\r\nX-Kept: 1\r\n\r\nhello",
+    )
+    .await
+}
+
+/// A parent proxy that leads every request and tunnel to one origin.
+async fn parent(port: u16) -> Origin {
+    Origin::serving(move |mut stream, received| async move {
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            let Ok(byte) = stream.read_u8().await else { return };
+            head.push(byte);
+        }
+        received(&head);
+        let mut origin = tokio::net::TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+        if head.starts_with(b"CONNECT ") {
+            stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await.unwrap();
+        } else {
+            origin.write_all(&head).await.unwrap();
+        }
+        let _ = tokio::io::copy_bidirectional(&mut stream, &mut origin).await;
+    })
+    .await
 }

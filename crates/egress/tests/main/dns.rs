@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use egress::{Limits, Outcome, Via};
 use hickory_proto::op::{Edns, Message, MessageType, OpCode, Query, ResponseCode};
 use hickory_proto::rr::rdata::opt::{EdnsCode, EdnsOption};
-use hickory_proto::rr::{Name, RData, RecordType};
+use hickory_proto::rr::{DNSClass, Name, RData, RecordType};
 use proptest::prelude::*;
 use tokio::net::UdpSocket;
 
@@ -102,28 +102,129 @@ async fn other_records_are_empty_or_refused_with_the_reason() {
             assert!(answer.answers.is_empty());
         }
     }
+    let blocked = (15, "no entry of allowedDomains covers it; add denied.test to");
+    let unsupported = (21, "a session gets A records only");
     for (name, kind, extended) in [
-        ("denied.test.", RecordType::TXT, 15_u16),
-        ("denied.test.", RecordType::SRV, 15),
-        ("denied.test.", RecordType::ANY, 15),
-        ("_http._tcp.denied.test.", RecordType::SRV, 15),
-        ("allowed.test.", RecordType::TXT, 21),
-        ("_http._tcp.allowed.test.", RecordType::SRV, 21),
+        ("denied.test.", RecordType::TXT, blocked),
+        ("denied.test.", RecordType::SRV, blocked),
+        ("denied.test.", RecordType::ANY, blocked),
+        ("denied.test.", RecordType::AXFR, blocked),
+        ("denied.test.", RecordType::Unknown(65_399), blocked),
+        ("_http._tcp.denied.test.", RecordType::SRV, blocked),
+        ("allowed.test.", RecordType::TXT, unsupported),
+        ("allowed.test.", RecordType::ANY, unsupported),
+        ("_http._tcp.allowed.test.", RecordType::SRV, unsupported),
     ] {
         let answer = ask(&session, name, kind).await;
         assert_eq!(answer.metadata.response_code, denied_code(), "{name} {kind}");
         assert!(answer.answers.is_empty());
-        let edns = answer.edns.unwrap();
-        let option = edns.option(EdnsCode::from(15)).unwrap();
-        let expected = EdnsOption::Unknown(15, extended.to_be_bytes().to_vec());
-        assert_eq!(option, &expected, "{name} {kind}");
+        let (code, text) = extended_error(&answer);
+        assert_eq!(code, extended.0, "{name} {kind}");
+        assert!(text.starts_with(extended.1), "{name} {kind}: {text}");
     }
     let events = session.events();
-    assert_eq!(events.len(), 4);
+    assert_eq!(events.len(), 6);
     for event in events {
         assert!(matches!(event.outcome, Outcome::Denied(_)));
         assert_eq!(event.host.to_string(), "denied.test");
         assert_eq!((event.via, event.port), (Via::Dns, None));
+    }
+}
+
+/// Returns the code and the text of an extended error (RFC 8914).
+#[track_caller]
+fn extended_error(answer: &Message) -> (u16, String) {
+    let edns = answer.edns.as_ref().unwrap();
+    match edns.option(EdnsCode::from(15)) {
+        Some(EdnsOption::Unknown(_, bytes)) => {
+            let (code, text) = bytes.split_first_chunk().unwrap();
+            (u16::from_be_bytes(*code), String::from_utf8(text.to_vec()).unwrap())
+        }
+        option => panic!("{option:?}"),
+    }
+}
+
+#[tokio::test]
+async fn odd_queries_are_refused_and_explained() {
+    let session = Session::open();
+    for class in [DNSClass::CH, DNSClass::HS, DNSClass::ANY, DNSClass::Unknown(4711)] {
+        let mut query = query("allowed.test.", RecordType::A);
+        query.queries[0].query_class = class;
+        let answer = exchange(session.dns, &query.to_vec().unwrap()).await;
+        let answer = Message::from_vec(&answer).unwrap();
+        assert_eq!(answer.metadata.response_code, denied_code(), "{class}");
+        assert_eq!(extended_error(&answer), (21, "the only class is IN".to_owned()));
+    }
+    let odd = |change: fn(&mut Message)| {
+        let mut query = query("allowed.test.", RecordType::A);
+        change(&mut query);
+        query.to_vec().unwrap()
+    };
+    let two: fn(&mut Message) = |query| {
+        let again = query.queries[0].clone();
+        query.add_query(again);
+    };
+    let version: fn(&mut Message) = |query| {
+        query.edns.as_mut().unwrap().set_version(1);
+    };
+    for (query, code) in [
+        (odd(two), ResponseCode::FormErr),
+        (odd(|query| drop(query.queries.pop())), ResponseCode::FormErr),
+        (odd(|query| query.metadata.op_code = OpCode::Update), ResponseCode::NotImp),
+        (odd(|query| query.metadata.op_code = OpCode::Notify), ResponseCode::NotImp),
+        (odd(version), ResponseCode::BADVERS),
+    ] {
+        let answer = Message::from_vec(&exchange(session.dns, &query).await).unwrap();
+        // One number has two names.
+        let (own, expected) = (answer.metadata.response_code, code);
+        assert_eq!(u16::from(own), u16::from(expected), "{query:?}");
+        assert_eq!((answer.metadata.id, answer.answers.len()), (4711, 0));
+        assert_eq!(answer.edns.unwrap().version(), 0);
+    }
+    assert!(session.events().is_empty() && session.names.asked().is_empty());
+}
+
+/// Returns a query for a name of these labels, in any length.
+fn raw(labels: &[&[u8]]) -> Vec<u8> {
+    let mut query = vec![0x12, 0x67, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0];
+    for label in labels {
+        query.push(u8::try_from(label.len()).unwrap());
+        query.extend_from_slice(label);
+    }
+    query.extend([0, 0, 1, 0, 1]);
+    query
+}
+
+#[tokio::test]
+async fn a_name_of_any_length_has_an_answer() {
+    let session = Session::open();
+    let (label, last) = ([b'a'; 63], [b'a'; 61]);
+    // 253 characters, which is the longest name, and one more.
+    let longest = raw(&[&label, &label, &label, &last]);
+    let answer = Message::from_vec(&exchange(session.dns, &longest).await).unwrap();
+    assert_eq!(address(&answer).0.octets()[..2], [198, 19]);
+    let mut refused = raw(&[&label, &label, &label, &last]);
+    let kind = refused.len() - 3;
+    refused[kind] = 16;
+    refused[11] = 1;
+    refused.extend([0, 0, 41, 4, 208, 0, 0, 0, 0, 0, 0]);
+    let answer = exchange(session.dns, &refused).await;
+    assert!(answer.len() <= 512, "{}", answer.len());
+    let text = extended_error(&Message::from_vec(&answer).unwrap()).1;
+    assert!(text.starts_with("no entry of allowedDomains covers it; add aaaa"), "{text}");
+
+    let longer = raw(&[&label, &label, &label, &[b'a'; 62]]);
+    // The length of a label has 6 bits; the other two mark a pointer, or have no meaning.
+    let wide = raw(&[&[b'a'; 64], b"test"]);
+    let pointer = raw(&[&[b'a'; 192]]);
+    let header = &longest[..12];
+    for query in [&longer[..], &wide, &pointer, header, &longest[..40], &[b'a'; 1300][..]] {
+        let mut query = query.to_vec();
+        query[..4].copy_from_slice(&[0x12, 0x67, 1, 0]);
+        let answer = Message::from_vec(&exchange(session.dns, &query).await).unwrap();
+        assert_eq!(answer.metadata.response_code, ResponseCode::FormErr, "{query:?}");
+        assert_eq!(answer.metadata.message_type, MessageType::Response);
+        assert_eq!((answer.metadata.id, answer.queries.len()), (0x1267, 0));
     }
 }
 

@@ -142,10 +142,15 @@ async fn other_protocols_to_the_host_of_a_secret_are_refused() {
     let (secure, origin) = (SecureOrigin::echo(H1).await, Origin::echo().await);
     let masked = secure.masked();
     let to = format!("allowed.test:{}", origin.port);
-    for bytes in [&b"SSH-2.0-client\r\n"[..], b"\0\0\0\x08\x04\xd2\x16\x2f"] {
+    // A client of SSH gets the reason.
+    let reason = "or give the hosts of masked secrets their port";
+    for (bytes, has_reason) in
+        [(&b"SSH-2.0-client\r\n"[..], true), (b"\0\0\0\x08\x04\xd2\x16\x2f", false)]
+    {
         let mut client = masked.session.tunnel(&to).await;
         client.write_all(bytes).await.unwrap();
-        assert_eq!(rest(&mut client).await, "");
+        let answer = rest(&mut client).await;
+        assert_eq!((answer.contains(reason), answer.is_empty()), (has_reason, !has_reason));
         assert_eq!(last_denial(&masked), Denial::Termination);
     }
     let client = masked.session.tunnel(&to).await;

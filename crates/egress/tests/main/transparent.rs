@@ -6,9 +6,10 @@ use std::process::Command;
 use std::sync::Arc;
 
 use egress::{Gate, GateBuilder, Limits, Listeners, Network, NetworkEvent, Outcome, Via};
-use hickory_proto::op::Message;
+use hickory_proto::op::{Message, ResponseCode};
 use hickory_proto::rr::RecordType;
 use policy::NetworkPolicy;
+use secrets::{Mask, Masks};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
@@ -235,6 +236,33 @@ async fn captured_addresses_are_judged_as_addresses() {
 }
 
 #[tokio::test]
+async fn a_client_of_ssh_gets_the_reason_of_a_refusal() {
+    if !has_own_network("a_client_of_ssh_gets_the_reason_of_a_refusal") {
+        return;
+    }
+    // The address of the allowed name is refused too, which shows only when it is dialled.
+    let session = Captured::open(22, policy(&["allowed.test"], &[]));
+    for (name, reason) in [
+        ("denied.test", "no entry of allowedDomains covers it; add denied.test to network.allowed"),
+        ("allowed.test", "it leads to 127.0.0.1, a loopback address; add 127.0.0.1 to network."),
+    ] {
+        let mut client = session.connect(name).await;
+        client.write_all(b"SSH-2.0-test 1\r\n").await.unwrap();
+        let answer = rest(&mut client).await;
+        assert!(answer.starts_with("SSH-2.0-egress\r\n\0\0"), "{answer:?}");
+        let text = format!("Blocked by allowedDomains: {name}:22: {reason}");
+        assert!(answer.contains(&text), "{answer:?}");
+    }
+    // A mask without a port makes every connection to its host one that the gate must read.
+    let mask = Mask::new("KEY", "a long secret value".into(), ["allowed.test"]);
+    session.network.set_masks(&Masks::new([mask]).unwrap()).unwrap();
+    let mut client = session.connect("allowed.test").await;
+    client.write_all(b"SSH-2.0-test 1\r\n").await.unwrap();
+    let answer = rest(&mut client).await;
+    assert!(answer.contains("or give the hosts of masked secrets their port"), "{answer:?}");
+}
+
+#[tokio::test]
 async fn captured_queries_over_tcp_get_the_answers_of_udp() {
     if !has_own_network("captured_queries_over_tcp_get_the_answers_of_udp") {
         return;
@@ -252,6 +280,27 @@ async fn captured_queries_over_tcp_get_the_answers_of_udp() {
         assert_eq!(crate::dns::address(&answer).0, resolve(session.dns, name).await);
     }
     assert!(session.network.events_since(egress::EventMark::default()).is_empty());
+
+    // Queries need not wait for answers (RFC 7766). One that is malformed ends no connection.
+    let names = ["allowed.test", "denied.test", "b.allowed.test"];
+    let query = |name: &&str| crate::dns::query(name, RecordType::A).to_vec().unwrap();
+    let mut queries: Vec<Vec<u8>> = names.iter().map(query).collect();
+    queries.insert(1, vec![7; 12]);
+    queries[1][2] = 0;
+    let length = |query: &Vec<u8>| u16::try_from(query.len()).unwrap().to_be_bytes();
+    let bytes: Vec<u8> =
+        queries.iter().flat_map(|query| [&length(query)[..], query].concat()).collect();
+    client.write_all(&bytes).await.unwrap();
+    let mut answers = Vec::new();
+    for _ in &queries {
+        let length = soon(client.read_u16()).await.unwrap();
+        let answer = exactly(&mut client, usize::from(length)).await;
+        answers.push(Message::from_vec(&answer).unwrap());
+    }
+    assert_eq!(answers.remove(1).metadata.response_code, ResponseCode::FormErr);
+    for (name, answer) in names.iter().zip(&answers) {
+        assert_eq!(crate::dns::address(answer).0, resolve(session.dns, name).await);
+    }
 }
 
 #[tokio::test]

@@ -60,7 +60,7 @@ pub enum NetworkError {
     /// Sessions of this tier have no network namespace of their own, so no listener would belong to
     /// one session alone.
     #[error(
-        "sessions without namespaces have no network; open the session with `Tier::Namespaces`"
+        "sessions without namespaces have no network; use the engine `native` (`Tier::Namespaces`)"
     )]
     NoNamespace,
     /// The network was opened before.

@@ -124,7 +124,9 @@ pub(super) fn enforced_by_landlock(
         engine: LANDLOCK,
         filesystem: weaker(&filesystem_gaps(list, attributes)),
         network: Enforcement::Full,
-        capture: CaptureReport::none("this tier has no network namespace; use `Tier::Namespaces`"),
+        capture: CaptureReport::none(
+            "sessions without namespaces have no network; use the engine `native`",
+        ),
         processes: weaker(&processes),
         system_calls: Enforcement::Full,
         resources: match resources {

@@ -9,18 +9,31 @@ use super::engine::NativeSandbox;
 pub(super) fn unsupported_by_native(policy: &Policy) -> Option<&'static str> {
     let config = policy.config();
     match beyond(&config.network).next() {
-        Some(key) if allows_hosts(&config.network) => Some(match key {
-            "httpProxyPort" => {
-                "network.httpProxyPort is set; use network.parentProxy with http://127.0.0.1:PORT"
-            }
-            "socksProxyPort" => {
-                "network.socksProxyPort is set; use network.parentProxy with an HTTP proxy"
-            }
-            "mitmProxy" => "network.mitmProxy is set; use network.parentProxy for all hosts",
-            "tlsTerminate.caCertPath" => "network.tlsTerminate.caCertPath is set",
-            _ => "network.tlsTerminate.extraCaCertPaths is set",
-        }),
+        Some(key) if allows_hosts(&config.network) => Some(unsupported_network_key(key)),
         _ => config.credentials.is_some().then_some("credentials is set"),
+    }
+}
+
+/// Returns the reason why no session with a network opens with a key of
+/// [`NetworkPolicy::beyond`], and the remedy.
+pub fn unsupported_network_key(key: &str) -> &'static str {
+    match key {
+        "httpProxyPort" => {
+            "network.httpProxyPort is set; use network.parentProxy with the URL \
+             http://127.0.0.1:PORT, which sees what the lists allow"
+        }
+        "socksProxyPort" => {
+            "network.socksProxyPort is set; use network.parentProxy with an HTTP proxy"
+        }
+        "mitmProxy" => "network.mitmProxy is set; use network.parentProxy for all hosts",
+        "tlsTerminate.caCertPath" => {
+            "network.tlsTerminate.caCertPath is set; leave it and caKeyPath out, because each \
+             process creates an authority that its sessions trust"
+        }
+        _ => {
+            "network.tlsTerminate.extraCaCertPaths is set; leave it out, and set SSL_CERT_FILE of \
+             the host process to a file with these certificates and those of the system"
+        }
     }
 }
 
@@ -28,8 +41,8 @@ pub(super) fn unsupported_by_native(policy: &Policy) -> Option<&'static str> {
 /// with it.
 pub(super) fn unsupported_by_landlock(policy: &Policy) -> Option<&'static str> {
     let hosts = allows_hosts(&policy.config().network).then_some(
-        "network.allowedDomains names domains; leave it empty, as sessions without namespaces have \
-         no network",
+        "network.allowedDomains names domains, and sessions without namespaces have no network; \
+         leave it empty, or use the engine `native`",
     );
     let sockets = policy.allows_unix_sockets().then_some("network.allowAllUnixSockets is set");
     unsupported_by_native(policy).or(hosts).or(sockets)
@@ -145,12 +158,15 @@ fn network(network: &NetworkConfig) -> Vec<Lint> {
         }
     }
     for key in beyond(network) {
-        let (code, problem) = match allows_hosts(network) {
-            true => (LintCode::Unsupported, "a session with this setting cannot be opened"),
-            false => (LintCode::NoEffect, "has no effect: no host is allowed"),
-        };
         let path = key.split('.').fold(SettingPath::from("network"), |path, key| path.key(key));
-        lints.push(Lint::unset(code, path, problem));
+        lints.push(if allows_hosts(network) {
+            let problem = "a session with this setting cannot be opened";
+            let remedy = unsupported_network_key(key).split_once("; ");
+            let remedy = remedy.map_or("leave the key out", |(_, remedy)| remedy);
+            Lint::new(LintCode::Unsupported, path, problem, remedy)
+        } else {
+            Lint::unset(LintCode::NoEffect, path, "has no effect: no host is allowed")
+        });
     }
     for (key, is_set, problem) in [
         (
@@ -230,7 +246,7 @@ mod tests {
             &format!(r#"{terminated}{{"maxTunnels":9,"extraCaCertPaths":["/ca.pem"]}}"#),
             "",
             &["network.tlsTerminate.extraCaCertPaths"],
-            Some("network.tlsTerminate.extraCaCertPaths is set"),
+            Some(unsupported_network_key("tlsTerminate.extraCaCertPaths")),
         );
         check(&format!(r#"{closed},"tlsTerminate":{{}}"#), "", &["network.tlsTerminate"], None);
         check(closed, r#","credentials":{}"#, &["credentials"], Some("credentials is set"));

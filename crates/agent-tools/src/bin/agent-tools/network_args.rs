@@ -48,7 +48,7 @@ pub(crate) struct NetworkArgs {
     #[arg(long, env = "AGENT_TOOLS_ASK", value_parser = BoolishValueParser::new())]
     ask: bool,
     /// Address that a name has on one port, like with curl. It allows no name. Repeatable.
-    // Only the caller fixes addresses: no variable and no settings do.
+    // Only the caller and the home fix addresses: no variable, no settings and no project do.
     #[arg(long, value_name = "NAME:PORT:ADDRESS[:PORT]")]
     resolve: Vec<Resolved>,
 }

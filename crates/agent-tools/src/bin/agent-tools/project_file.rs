@@ -102,6 +102,11 @@ impl Project {
         }
     }
 
+    /// Returns the network that is asked for, unless the project leaves none.
+    pub(crate) fn restrict_network(&self, asked: Option<NetworkSpec>) -> Option<NetworkSpec> {
+        asked.filter(|_| !self.no_network)
+    }
+
     /// Restricts the settings of a command without a session.
     pub(crate) fn restrict_settings(&self, config: &mut SandboxRuntimeConfig) {
         let files = &mut config.filesystem;

@@ -222,6 +222,18 @@ fn findings_have_a_place_and_a_remedy() {
     let checked = cli.run(&["--json", "policy", "check", file.to_str().unwrap()]);
     assert_eq!(checked.code, 1);
     assert!(checked.stdout.contains(r#""severity":"error""#), "{}", checked.stdout);
+    for (setting, key, remedy) in [
+        (r#""parentProxy":{"https":"https://p.x"}"#, "parentProxy.https", "cannot be TLS"),
+        (r#""tlsTerminate":{"extraCaCertPaths":[]}"#, "tlsTerminate.extraCaCertPaths", "SSL_CERT"),
+    ] {
+        let refused = text
+            .replace("\"allowedDomains\":[]", &format!("\"allowedDomains\":[\"a.com\"],{setting}"));
+        let file = cli.write("refused.json", &refused);
+        let checked = cli.run(&["policy", "check", file.to_str().unwrap()]);
+        assert_eq!(checked.code, 1, "{}", checked.stdout);
+        assert!(checked.stdout.contains(&format!("network.{key}: ")), "{}", checked.stdout);
+        assert!(checked.stdout.contains(remedy), "{}", checked.stdout);
+    }
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use super::origin::Origin;
 use crate::cli::Cli;
+use crate::mcp::Server;
 
 fn resolve(origin: &Origin) -> String {
     format!("origin.test:80:127.0.0.1:{}", origin.port)
@@ -100,9 +101,74 @@ fn a_wrong_option_is_named_before_anything_runs() {
         assert_eq!(ran.code, 2, "{option} {value}: {}", ran.stderr);
         assert!(ran.stderr.contains(problem), "{}", ran.stderr);
     }
-    // No variable fixes the address of a name.
-    let set = Cli::with_environment(&[("AGENT_TOOLS_RESOLVE", "nonsense")]);
-    set.run(&["bash", "true"]).ok();
+}
+
+#[test]
+fn only_the_caller_and_the_home_fix_the_address_of_a_name() {
+    let (cli, origin) = (Cli::with_environment(&[("AGENT_TOOLS_RESOLVE", "x")]), Origin::start());
+    let options = ["bash", "--allow-host", "origin.test:80"];
+    let get = "curl -sSf http://origin.test/";
+    // The home, unless the caller names addresses. No variable counts.
+    let home = cli.home().join("agent-tools.toml");
+    let configure = |text: &str| testkit::write_file(&cli.home(), "agent-tools.toml", text);
+    configure(&format!("resolve = [\"{}\"]\n", resolve(&origin)));
+    assert_eq!(cli.run(&[&options[..], &[get]].concat()).ok().stdout, "hello\n");
+    let other = ["--resolve", "origin.test:80:127.0.0.1:1", get];
+    assert_ne!(cli.run(&[&options[..], &other].concat()).code, 0);
+    configure("resolve = [\"origin.test\"]\n");
+    let wrong = cli.run(&["bash", "true"]);
+    assert_eq!(wrong.code, 125);
+    assert!(wrong.stderr.contains("agent-tools.toml:1: "), "{}", wrong.stderr);
+    assert!(wrong.stderr.contains("expected NAME:PORT:ADDRESS[:PORT]"), "{}", wrong.stderr);
+    std::fs::remove_file(home).unwrap();
+
+    // Neither settings, nor a project, nor an argument of a tool.
+    let address = format!("[\"{}\"]", resolve(&origin));
+    let settings = format!(
+        r#"{{"network":{{"allowedDomains":[],"deniedDomains":[],"resolve":{address}}},
+        "filesystem":{{"denyRead":[],"allowWrite":[],"denyWrite":[]}}}}"#
+    );
+    let file = cli.write("settings.json", &settings);
+    let refused = cli.run(&["bash", "--policy", file.to_str().unwrap(), "true"]);
+    assert_eq!(refused.code, 125);
+    assert!(refused.stderr.contains("resolve"), "{}", refused.stderr);
+    let project = cli.write(".agent-tools.toml", &format!("resolve = {address}\n"));
+    let refused = cli.run(&["bash", "true"]);
+    assert_eq!(refused.code, 125);
+    let problem = ".agent-tools.toml:1: a project can only restrict, not set `resolve`";
+    assert!(refused.stderr.contains(problem), "{}", refused.stderr);
+    std::fs::remove_file(project).unwrap();
+    let mut server = Server::start_with(&cli, &["mcp", "--allow-host", "origin.test:80"]);
+    let arguments = serde_json::json!({"command": get, "resolve": [resolve(&origin)]});
+    let answer = server.call("bash", arguments);
+    assert_eq!(answer["isError"], true, "{answer}");
+    assert!(answer["content"][0]["text"].as_str().unwrap().contains("`resolve`"), "{answer}");
+    assert_eq!(origin.connections(), 1);
+}
+
+#[test]
+fn an_address_of_a_name_that_is_not_allowed_is_reported_once() {
+    let cli = Cli::new();
+    let at = ["--resolve", "a.test:443:127.0.0.1:8443"];
+    let warning = "agent-tools: warning: the policy does not allow a.test:443, so a fixed address \
+                   has no effect; use --allow-host a.test:443\n";
+    let run = |command: &str, options: &[&str]| {
+        cli.run(&[&[command], &at[..], options, &["true"]].concat()).ok().stderr
+    };
+    assert_eq!(run("bash", &[]), warning);
+    assert_eq!(run("bash", &[]), "");
+    assert_eq!(run("bash", &["--allow-host", "a.test:443"]), "");
+    assert_eq!(run("bash", &["--allow-host", "a.test:80"]), warning);
+    assert_eq!(run("sandbox", &[]), warning);
+    assert_eq!(run("sandbox", &["--allow-host", "a.test:443", "--deny-host", "*"]), warning);
+    assert_eq!(run("sandbox", &["--allow-host", "a.test"]), "");
+    // A project leaves no network, whatever the options are.
+    cli.write(".agent-tools.toml", "no-network = true\n");
+    let script = "curl -sS http://127.0.0.1:3128/; true";
+    let options = ["sandbox", "--allow-host", "a.test", "--resolve", at[1], "-c", script];
+    let ran = cli.run(&options).ok().stderr;
+    assert!(ran.contains("warning: no-network in ") && !ran.contains("policy does not"), "{ran}");
+    assert!(ran.contains("127.0.0.1") && !ran.contains("403"), "{ran}");
 }
 
 #[test]
@@ -127,6 +193,32 @@ fn explain_answers_for_a_host_and_a_port() {
     let shown = shown.ok().json();
     assert_eq!(shown["network"]["allowedDomains"], serde_json::json!(["a.test"]));
     assert_eq!(shown["network"]["deniedDomains"], serde_json::json!(["b.test"]));
+}
+
+#[test]
+fn the_weaker_engine_says_everywhere_that_it_has_no_network() {
+    let engine = ["--engine", "landlock", "--accept", "inner-rules,signals,attributes"];
+    let cli = Cli::new();
+    let run = |arguments: &[&str]| cli.run(&[&engine[..], arguments].concat());
+    let examined = run(&["doctor"]).stdout;
+    if !examined.contains("\n  network       full\n") {
+        return testkit::skipped("the engine landlock", "a kernel with Landlock");
+    }
+    let capture = "none: sessions without namespaces have no network; use the engine `native`\n";
+    assert!(examined.contains(capture), "{examined}");
+    let explained = run(&["policy", "explain", "a.test:443"]).ok().stdout;
+    let denied =
+        "connect: denied: the session has no network\n    to allow it, use --engine native";
+    assert!(explained.contains(denied), "{explained}");
+    let ran = run(&["bash", "curl -sS http://a.test/"]);
+    let denied = "denied: connect a.test: the session has no network; use --engine native";
+    assert!(ran.stderr.contains(denied), "{}", ran.stderr);
+    for command in ["bash", "sandbox"] {
+        let refused = run(&[command, "--allow-host", "a.test", "true"]);
+        assert_eq!(refused.code, 125, "{}", refused.stderr);
+        let remedy = "leave it empty, or use the engine `native`";
+        assert!(refused.stderr.contains(remedy), "{}", refused.stderr);
+    }
 }
 
 #[test]

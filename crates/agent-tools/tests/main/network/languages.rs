@@ -8,9 +8,15 @@ async fn clients_of_python() {
     let programs = Programs::open(&[], python.readable()).await;
     programs.session.write_file("client.py", &script("client.py")).await.unwrap();
     let program = python.program();
-    for client in ["requests", "httpx", "aiohttp"] {
+    let clients = ["requests", "httpx", "aiohttp", "urllib"];
+    for client in clients {
         let command = format!("{} client.py {client} URL/ {AUTHORITY}", program.display());
         programs.check_web(&command, "200 hello").await;
+    }
+    programs.mask();
+    for client in clients {
+        let command = format!("{} client.py {client} URL/", program.display());
+        programs.check_masked(&command, "200 hello").await;
     }
 }
 
@@ -20,11 +26,15 @@ async fn clients_of_node() {
     let programs = Programs::open(&[], vec![modules.clone()]).await;
     programs.session.write_file("client.cjs", &script("client.cjs")).await.unwrap();
     let (node, modules) = (node.display(), modules.display());
-    for client in ["fetch", "undici", "axios", "http"] {
-        let command = format!(
-            "NODE_EXTRA_CA_CERTS={AUTHORITY} NODE_PATH={modules} {node} client.cjs {client} URL/"
-        );
+    let clients = ["fetch", "undici", "axios", "http"];
+    let command = |client| format!("NODE_PATH={modules} {node} client.cjs {client} URL/");
+    for client in clients {
+        let command = format!("NODE_EXTRA_CA_CERTS={AUTHORITY} {}", command(client));
         programs.check_web(&command, "200 hello").await;
+    }
+    programs.mask();
+    for client in clients {
+        programs.check_masked(&command(client), "200 hello").await;
     }
 }
 
@@ -41,6 +51,8 @@ async fn a_client_of_go() {
         let command = format!("GODEBUG=netdns={resolver} SSL_CERT_FILE={AUTHORITY} ./client URL/");
         programs.check_web(&command, "200 hello").await;
     }
+    programs.mask();
+    programs.check_masked("./client URL/", "200 hello").await;
 }
 
 #[tokio::test]
@@ -51,9 +63,15 @@ async fn clients_of_java() {
     }
     programs.session.write_file("Client.java", &script("Client.java")).await.unwrap();
     programs.run("javac -J-XX:TieredStopAtLevel=1 Client.java").await;
-    for client in ["HttpClient", "URLConnection"] {
+    let clients = ["HttpClient", "URLConnection"];
+    for client in clients {
         let command = format!("java -XX:TieredStopAtLevel=1 Client {client} URL/ {AUTHORITY} 2>&1");
         programs.check_web(&command, "200 hello").await;
+    }
+    programs.mask();
+    for client in clients {
+        let command = format!("java -XX:TieredStopAtLevel=1 Client {client} URL/ 2>&1");
+        programs.check_masked(&command, "200 hello").await;
     }
 }
 

@@ -14,26 +14,26 @@ use super::origin::Origin;
 use super::{refused, to};
 use crate::session::{Fixture, spec};
 
-const VALUE: &str = "ghp_0123456789abcdefghijABCDEFGHIJ012345";
+pub(super) const VALUE: &str = "ghp_0123456789abcdefghijABCDEFGHIJ012345";
 
 /// A name, a value, and perhaps a mask.
-type Row = (&'static str, &'static str, Option<MaskSpec>);
+pub(super) type Row = (&'static str, &'static str, Option<MaskSpec>);
 
 /// A source whose variables a test changes.
 #[derive(Debug, Default)]
-struct Source {
+pub(super) struct Source {
     rows: Mutex<Vec<Row>>,
     version: AtomicU8,
 }
 
 impl Source {
-    fn new(rows: &[Row]) -> Arc<Self> {
+    pub(super) fn new(rows: &[Row]) -> Arc<Self> {
         let source = Arc::<Self>::default();
         source.set(rows);
         source
     }
 
-    fn set(&self, rows: &[Row]) {
+    pub(super) fn set(&self, rows: &[Row]) {
         *self.rows.lock().unwrap() = rows.to_vec();
         self.version.fetch_add(1, Ordering::Relaxed);
     }

@@ -7,6 +7,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use rustls::{ServerConnection, StreamOwned};
 
 use super::authority::Identity;
@@ -24,6 +26,7 @@ pub(super) struct Origin {
     pub(super) identity: Identity,
     connections: Arc<AtomicUsize>,
     requests: Arc<Mutex<Vec<String>>>,
+    authorizations: Arc<Mutex<Vec<String>>>,
 }
 
 impl Origin {
@@ -33,15 +36,16 @@ impl Origin {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join("index.html"), "hello\n").unwrap();
         let (connections, requests) = (Arc::<AtomicUsize>::default(), Arc::<Mutex<_>>::default());
-        let (root, counted, kept) =
-            (dir.path().to_owned(), Arc::clone(&connections), Arc::clone(&requests));
+        let authorizations = Arc::<Mutex<_>>::default();
+        let (root, counted) = (dir.path().to_owned(), Arc::clone(&connections));
+        let kept = Received { lines: Arc::clone(&requests), values: Arc::clone(&authorizations) };
         let identity = Identity::new();
         let config = Arc::clone(&identity.config);
         // The thread ends with the test process.
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
                 counted.fetch_add(1, Ordering::Relaxed);
-                let (root, kept, config) = (root.clone(), Arc::clone(&kept), Arc::clone(&config));
+                let (root, kept, config) = (root.clone(), kept.clone(), Arc::clone(&config));
                 std::thread::spawn(move || {
                     let mut first = [0];
                     if stream.peek(&mut first).is_ok_and(|_| first == [HANDSHAKE]) {
@@ -57,7 +61,7 @@ impl Origin {
                 });
             }
         });
-        Self { port, dir, identity, connections, requests }
+        Self { port, dir, identity, connections, requests, authorizations }
     }
 
     /// Writes a file to serve.
@@ -74,17 +78,34 @@ impl Origin {
     pub(super) fn requests(&self) -> Vec<String> {
         self.requests.lock().unwrap().clone()
     }
+
+    /// Returns the values of `Authorization` since the last call. Those of `Basic` are decoded.
+    pub(super) fn authorizations(&self) -> Vec<String> {
+        std::mem::take(&mut *self.authorizations.lock().unwrap())
+    }
 }
 
-fn serve(stream: impl Read + Write, root: &Path, kept: &Mutex<Vec<String>>) -> Option<()> {
+/// The parts of requests that a server keeps.
+#[derive(Clone)]
+struct Received {
+    lines: Arc<Mutex<Vec<String>>>,
+    values: Arc<Mutex<Vec<String>>>,
+}
+
+fn serve(stream: impl Read + Write, root: &Path, kept: &Received) -> Option<()> {
     let mut reader = BufReader::new(stream);
     let mut line = String::new();
     reader.read_line(&mut line).ok()?;
     let mut header = String::new();
     while reader.read_line(&mut header).ok()? > 2 {
+        if let Some((name, value)) = header.split_once(':')
+            && name.eq_ignore_ascii_case("authorization")
+        {
+            kept.values.lock().unwrap().push(decoded(value.trim()));
+        }
         header.clear();
     }
-    kept.lock().unwrap().push(line.trim_end().to_owned());
+    kept.lines.lock().unwrap().push(line.trim_end().to_owned());
     let stream = reader.get_mut();
     let target = line.split(' ').nth(1)?.split('?').next()?.to_owned();
     if target == "/slow" {
@@ -128,4 +149,10 @@ fn serve(stream: impl Read + Write, root: &Path, kept: &Mutex<Vec<String>>) -> O
         stream.write_all(&body).ok()?;
     }
     Some(())
+}
+
+/// Returns a value of `Authorization` in plain text.
+fn decoded(value: &str) -> String {
+    let Some(basic) = value.strip_prefix("Basic ") else { return value.to_owned() };
+    String::from_utf8(STANDARD.decode(basic).unwrap()).unwrap()
 }

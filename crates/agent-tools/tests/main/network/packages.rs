@@ -1,7 +1,9 @@
 //! Installers of packages, each with a registry on loopback.
 
+use testkit::skipped;
+
 use super::programs::{AUTHORITY, Programs, Python};
-use super::tools::write_wheel;
+use super::tools::{CARGO, sysroot, write_crate, write_wheel};
 
 #[tokio::test]
 async fn uv_with_an_index() {
@@ -17,6 +19,11 @@ async fn uv_with_an_index() {
         python.program().display(),
     );
     programs.check_web(&command, "probe-1.0.dist-info").await;
+    programs.mask();
+    let masked = command
+        .replace(&format!("SSL_CERT_FILE={AUTHORITY}"), "")
+        .replace("URL", "https://ann:$KEY@HOST");
+    programs.check_masked(&masked, "probe-1.0.dist-info").await;
 }
 
 #[tokio::test]
@@ -44,6 +51,36 @@ async fn pip_and_npm_over_tls() {
          --no-update-notifier"
     );
     programs.check(&npm, 443, "1.2.3").await;
+
+    programs.mask();
+    let own = format!("--cert {AUTHORITY} --index-url https://HOST");
+    let masked = pip.replace(&own, "--index-url https://ann:$KEY@HOST").replace("--isolated", "");
+    assert_ne!(masked, pip);
+    programs.check_masked(&format!("rm -f *.whl; {masked}"), "probe-1.0-py3-none-any.whl").await;
+    let own = format!("npm_config_cafile={AUTHORITY}");
+    let masked = npm.replace(&own, "npm_config_userconfig=$PWD/npmrc npm_config_cache=$TMPDIR/c");
+    let token = "printf '//origin.test/:_authToken=%s\\n' $KEY > npmrc";
+    programs.check_masked(&format!("{token}; {masked}"), "1.2.3").await;
+}
+
+#[tokio::test]
+async fn cargo_with_a_registry_over_tls() {
+    let Some(sysroot) = sysroot() else { return skipped("cargo", "install Rust") };
+    let programs = Programs::open(&[], vec![sysroot.clone()]).await;
+    let origin = &programs.origin;
+    write_crate(origin, r#"{"dl":"https://origin.test/crates","auth-required":true}"#);
+    let command = format!(
+        "{CARGO} printf '[net]\\nretry = 0\\n[registry]\\nglobal-credential-providers = \
+         [\"cargo:token\"]\\n[registries.own]\\nindex = \"sparse+https://HOST/index/\"\\n' \
+         > .cargo/config.toml && rm -rf Cargo.lock $TMPDIR/cargo && \
+         export CARGO_REGISTRIES_OWN_TOKEN=${{KEY:-none}} CARGO_HOME=$TMPDIR/cargo && \
+         {}/bin/cargo generate-lockfile && grep -A1 probe Cargo.lock",
+        sysroot.display()
+    );
+    let trusting = format!("export CARGO_HTTP_CAINFO=$PWD/{AUTHORITY}; {command}");
+    programs.check(&trusting, 443, "1.2.3").await;
+    programs.mask();
+    programs.check_masked(&command, "1.2.3").await;
 }
 
 /// A configuration of apt below the session directory, with one source and no keys.
@@ -83,4 +120,10 @@ async fn apt_with_an_archive() {
     );
     programs.origin.write("archive/Packages", &index);
     programs.check_web(APT, "probe_1.0_all.deb").await;
+    programs.mask();
+    let key = "printf 'machine origin.test login ann password %s\\n' $KEY > auth.conf;";
+    let masked = APT
+        .replace("Acquire::https::CAInfo \"$PWD/authority.pem\";\n", "")
+        .replace("Parts \"-\"; }", "Parts \"-\"; Netrc \"$PWD/auth.conf\"; }");
+    programs.check_masked(&format!("{key}{masked}"), "probe_1.0_all.deb").await;
 }

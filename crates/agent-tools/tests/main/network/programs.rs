@@ -5,9 +5,12 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use agent_tools::egress::Gate;
+use agent_tools::secrets::MaskSpec;
 use agent_tools::{NetworkSpec, Session};
 use testkit::skipped;
 
+use super::masked::{Source, VALUE};
 use super::origin::Origin;
 use super::refused;
 use crate::session::{Fixture, spec};
@@ -23,6 +26,7 @@ const PEERS: &str = "`cargo xtask peers` installs it";
 pub(super) struct Programs {
     pub(super) session: Arc<Session>,
     pub(super) origin: Origin,
+    source: Arc<Source>,
     _fixture: Fixture,
 }
 
@@ -33,7 +37,20 @@ impl Programs {
     /// Opens a session whose ports lead to these servers, and 80 and 443 to a web server otherwise.
     /// Its commands can read these directories of the host.
     pub(super) async fn open(servers: &[Server], readable: Vec<PathBuf>) -> Self {
-        let (fixture, origin) = (Fixture::new(), Origin::start());
+        Self::open_trusting("", servers, readable).await
+    }
+
+    /// Like [`Self::open`]. The gate trusts another authority too.
+    pub(super) async fn open_trusting(
+        authority: &str,
+        servers: &[Server],
+        readable: Vec<PathBuf>,
+    ) -> Self {
+        let (origin, source) = (Origin::start(), Source::new(&[]));
+        // The gate verifies the server's certificate if it reads the requests.
+        let gate = Gate::builder().extra_roots(&origin.identity.authority).extra_roots(authority);
+        let variables = Arc::clone(&source);
+        let fixture = Fixture::with(|builder| builder.variables(variables).gate(gate));
         let mut network = NetworkSpec::allow(["origin.test"]);
         let web = [80, 443].map(|port| (port, origin.port));
         let web = web.iter().filter(|(port, _)| servers.iter().all(|(other, _)| other != port));
@@ -47,7 +64,7 @@ impl Programs {
         request.allow_read.extend(readable);
         let session = fixture.sessions.open(request).await.unwrap();
         session.write_file(AUTHORITY, origin.identity.authority.as_bytes()).await.unwrap();
-        Self { session, origin, _fixture: fixture }
+        Self { session, origin, source, _fixture: fixture }
     }
 
     /// Returns whether the session has a program. Reports the check as skipped otherwise.
@@ -87,6 +104,28 @@ impl Programs {
         assert_eq!(denied.denied[0].remedy, Some(remedy), "{text}");
         assert_eq!(self.origin.connections(), count, "a byte reached the server: {text}");
         assert!(took < PATIENCE, "it took {took:?}: {text}");
+    }
+
+    /// Gives commands the masked variable `KEY` for `origin.test`. Afterwards, the gate terminates
+    /// TLS there.
+    pub(super) fn mask(&self) {
+        let mask = MaskSpec::new(["origin.test"]);
+        self.source.set(&[("KEY", VALUE, Some(mask))]);
+    }
+
+    /// Checks that a command prints `expected` for `https://origin.test`, and that the server gets
+    /// the value of `KEY`, which the command does not know, in a header `Authorization`. `URL`
+    /// stands for the start of the URL.
+    pub(super) async fn check_masked(&self, command: &str, expected: &str) {
+        self.origin.authorizations();
+        let command = command.replace("URL", "https://origin.test").replace("HOST", "origin.test");
+        let ran = self.session.bash(&format!("echo $KEY; {command}")).await.unwrap();
+        let text = format!("{command}: {}{}", ran.stdout, ran.stderr);
+        assert_eq!(ran.exit_code, 0, "{text}");
+        assert!(ran.stdout.starts_with("ghp_") && ran.stdout.contains(expected), "{text}");
+        assert!(!text.contains(VALUE) && ran.denied.is_empty(), "{text}");
+        let authorizations = self.origin.authorizations();
+        assert!(authorizations.iter().any(|value| value.ends_with(VALUE)), "{text}");
     }
 
     /// Checks a command without and with TLS. `URL` stands for the start of a URL, up to the path.

@@ -8,6 +8,7 @@ use std::process::{Child, Command, Stdio};
 
 use testkit::skipped;
 
+use super::masked::VALUE;
 use super::programs::{AUTHORITY, Process, Programs, Python, Server, free_port, script};
 use super::tools::make_repository;
 
@@ -17,7 +18,7 @@ fn start_server(python: &Python, dir: &Path, identity: &super::authority::Identi
     let certificate = testkit::write_file(dir, "certificate.pem", &identity.certificate);
     let key = testkit::write_file(dir, "key.pem", &identity.key);
     let mut server = Command::new(python.program());
-    server.arg("tests/network/server.py").arg(certificate).arg(key);
+    server.arg("tests/network/server.py").arg(certificate).arg(key).arg(dir.join(AUTHORIZATIONS));
     server.stdin(Stdio::piped()).stdout(Stdio::piped()).env("PYTHONDONTWRITEBYTECODE", "1");
     let mut process = Process(server.spawn().unwrap());
     let mut line = String::new();
@@ -25,6 +26,9 @@ fn start_server(python: &Python, dir: &Path, identity: &super::authority::Identi
     let ports: Vec<u16> = line.split_whitespace().map(|port| port.parse().unwrap()).collect();
     Ports { ports, _process: process }
 }
+
+/// The file with the values of `authorization` that the server received.
+const AUTHORIZATIONS: &str = "authorizations";
 
 struct Ports {
     ports: Vec<u16>,
@@ -42,7 +46,7 @@ async fn websocket_and_grpc_and_event_streams() {
     };
     let servers: [Server; 4] =
         [(8080, websocket), (8443, websocket_tls), (50051, grpc), (50052, grpc_tls)];
-    let programs = Programs::open(&servers, python.readable()).await;
+    let programs = Programs::open_trusting(&identity.authority, &servers, python.readable()).await;
     programs.session.write_file("client.py", &script("client.py")).await.unwrap();
     programs.session.write_file("servers.pem", identity.authority.as_bytes()).await.unwrap();
     let client = format!("{} client.py", python.program().display());
@@ -58,6 +62,20 @@ async fn websocket_and_grpc_and_event_streams() {
     }
     let events = format!("{client} events URL/events {AUTHORITY}");
     programs.check_web(&events, "200 one two three").await;
+
+    // The gate reads all of them.
+    programs.mask();
+    for (url, expected) in [
+        ("websocket wss://origin.test:8443/", "200 hello 100000"),
+        ("grpc https://origin.test:50052", "200 ['one', 'two'] ['hello']"),
+    ] {
+        let ran = programs.session.bash(&format!("{client} {url}")).await.unwrap();
+        assert!(ran.stdout.contains(expected), "{url}: {}{}", ran.stdout, ran.stderr);
+        assert_eq!(ran.denied, [], "{url}");
+    }
+    let values = std::fs::read_to_string(dir.path().join(AUTHORIZATIONS)).unwrap();
+    assert_eq!(values, format!("Bearer {VALUE}\n").repeat(2));
+    programs.check_masked(&format!("{client} events URL/events"), "200 one two three").await;
 }
 
 /// On port 80, the gate reads requests, and must pass what both ends agree on instead.
@@ -205,4 +223,8 @@ async fn git_over_https_and_ssh() {
     let ssh = format!("export GIT_SSH_COMMAND='{ssh}'; {clone}")
         .replace("FROM", &format!("ssh://{user}@HOST{root}"));
     programs.check(&ssh, 22, "first").await;
+    let refused = programs.session.bash(&ssh.replace("HOST", "denied.test")).await.unwrap();
+    let reason = "Blocked by allowedDomains: denied.test:22: no entry of allowedDomains covers it; \
+                  add denied.test to network.allowedDomains";
+    assert!(refused.stderr.contains(reason), "{}", refused.stderr);
 }

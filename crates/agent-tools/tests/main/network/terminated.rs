@@ -246,9 +246,22 @@ fn settings_terminate_all_hosts_and_a_refusal_inside_tls_explains_itself() {
     assert!(issuers[0].contains("Sandbox egress authority"), "{ran}");
     assert!(issuers[1].contains("CN=origin.test"), "{ran}");
 
-    let file = settings(r#""other.test"],"extraCaCertPaths":["/ca.pem""#);
-    let refused = cli.run(&["bash", "--policy", &file, "true"]);
-    assert_eq!(refused.code, 125, "{}", refused.stderr);
-    let problem = "network.tlsTerminate.extraCaCertPaths is set";
-    assert!(refused.stderr.contains(problem), "{}", refused.stderr);
+    for (setting, key, remedy) in [
+        (r#""extraCaCertPaths":["/ca.pem"]"#, "extraCaCertPaths", "set SSL_CERT_FILE of the host"),
+        (
+            r#""caCertPath":"/ca.pem","caKeyPath":"/ca.key""#,
+            "caCertPath",
+            "each process creates an authority",
+        ),
+    ] {
+        let file = settings("");
+        let text = std::fs::read_to_string(&file).unwrap();
+        let text = text.replace(r#""excludeDomains":[]"#, setting);
+        let file = cli.write("refused.json", &text).to_str().unwrap().to_owned();
+        let refused = cli.run(&["bash", "--policy", &file, "true"]);
+        assert_eq!(refused.code, 125, "{}", refused.stderr);
+        let problem = format!("network.tlsTerminate.{key} is set");
+        assert!(refused.stderr.contains(&problem), "{}", refused.stderr);
+        assert!(refused.stderr.contains(remedy), "{}", refused.stderr);
+    }
 }

@@ -163,24 +163,14 @@ async fn git_over_http() {
 async fn cargo_with_a_registry() {
     let origin = Origin::start();
     let Some(sysroot) = sysroot() else { return skipped("cargo", "install Rust") };
-    origin.write("index/config.json", r#"{"dl":"http://origin.test/crates"}"#);
-    let sum = "0".repeat(64);
-    origin.write(
-        "index/pr/ob/probe",
-        &format!(
-            r#"{{"name":"probe","vers":"1.2.3","deps":[],"cksum":"{sum}","features":{{}},"yanked":false}}"#
-        ),
-    );
+    write_crate(&origin, r#"{"dl":"http://origin.test/crates"}"#);
     let fixture = Fixture::new();
     let mut request = spec("s1").network(to(&origin));
     request.allow_read.push(sysroot.clone());
     let session = fixture.sessions.open(request).await.unwrap();
     let command = |host: &str| {
         format!(
-            "mkdir -p src .cargo && touch src/lib.rs && \
-             printf '[package]\\nname = \"a\"\\nversion = \"1.0.0\"\\n[dependencies]\\n\
-             probe = {{ version = \"1\", registry = \"own\" }}\\n' > Cargo.toml && \
-             printf '[net]\\nretry = 0\\n[registries.own]\\n\
+            "{CARGO} printf '[net]\\nretry = 0\\n[registries.own]\\n\
              index = \"sparse+http://{host}/index/\"\\n' > .cargo/config.toml && \
              rm -f Cargo.lock && CARGO_HOME=$TMPDIR/{host} {}/bin/cargo generate-lockfile && \
              grep -A1 probe Cargo.lock",
@@ -195,8 +185,25 @@ async fn cargo_with_a_registry() {
     assert_eq!(refused(&denied), ["denied.test:80"], "{}", denied.stderr);
 }
 
+/// Creates a package that depends on one of the registry `own`.
+pub(super) const CARGO: &str = "mkdir -p src .cargo && touch src/lib.rs && \
+     printf '[package]\\nname = \"a\"\\nversion = \"1.0.0\"\\n[dependencies]\\n\
+     probe = { version = \"1\", registry = \"own\" }\\n' > Cargo.toml &&";
+
+/// Writes the index of a registry with one package.
+pub(super) fn write_crate(origin: &Origin, config: &str) {
+    origin.write("index/config.json", config);
+    let sum = "0".repeat(64);
+    origin.write(
+        "index/pr/ob/probe",
+        &format!(
+            r#"{{"name":"probe","vers":"1.2.3","deps":[],"cksum":"{sum}","features":{{}},"yanked":false}}"#
+        ),
+    );
+}
+
 /// Returns the directory of the Rust toolchain, which holds cargo.
-fn sysroot() -> Option<PathBuf> {
+pub(super) fn sysroot() -> Option<PathBuf> {
     let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
     let output = Command::new(rustc).args(["--print", "sysroot"]).output().ok()?;
     let path = PathBuf::from(String::from_utf8(output.stdout).ok()?.trim());
@@ -252,12 +259,19 @@ async fn https_passes_in_a_tunnel_to_the_named_host_only() {
     let at = |name: &str| format!("{name}:443:127.0.0.1:{port}").parse().unwrap();
     let network = NetworkSpec::allow(["origin.test:443"]).resolve(at("origin.test"));
     let session = open(&fixture, "s1", network.resolve(at("denied.test"))).await;
-    let get = "curl -sSkf https://origin.test/index.html";
-    let allowed = session.bash(get).await.unwrap();
-    assert!(allowed.stdout.contains("hello over TLS"), "{}{}", allowed.stdout, allowed.stderr);
-    let denied = session.bash(&get.replace("origin", "denied")).await.unwrap();
-    assert_ne!(denied.exit_code, 0);
-    assert_eq!(refused(&denied), ["denied.test:443"]);
+    for get in [
+        "curl -sSkf https://origin.test/index.html",
+        "wget -qO- --no-check-certificate https://origin.test/index.html",
+        "printf 'GET /index.html HTTP/1.0\\r\\nHost: origin.test\\r\\n\\r\\n' | \
+         openssl s_client -quiet -connect origin.test:443 -servername origin.test 2>/dev/null | \
+         grep hello",
+    ] {
+        let allowed = session.bash(get).await.unwrap();
+        assert!(allowed.stdout.contains("hello over TLS"), "{}{}", allowed.stdout, allowed.stderr);
+        let denied = session.bash(&get.replace("origin", "denied")).await.unwrap();
+        assert_ne!(denied.exit_code, 0, "{get}");
+        assert_eq!(refused(&denied), ["denied.test:443"], "{get}");
+    }
     // The name in the hello is another one than that of the connection.
     let fronted = "address=$(getent ahostsv4 origin.test | head -n 1 | cut -d ' ' -f 1); \
                    curl -sSk --resolve denied.test:443:$address https://denied.test/index.html";

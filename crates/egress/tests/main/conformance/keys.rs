@@ -5,8 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use policy::{NetworkConfig, NetworkPolicy, SandboxRuntimeConfig};
 
-use super::{OfSrt, Verdict, Work, absolute, answers_of_gate, answers_of_srt, connect, with_host};
-use crate::fixture::Origin;
+use super::{
+    OfSrt, Verdict, Work, absolute, answers_of_gate, answers_of_srt, connect, origin, parent,
+    socks, with_host,
+};
 use Verdict::{AddressDenied, Denied, Failed, Misdirected, Reached};
 
 /// Treatment of a key.
@@ -34,14 +36,18 @@ enum Request {
     Host(&'static str),
     /// A whole URL of https.
     Https,
+    /// SOCKS5, whose answer does not tell a denied address from a denied name.
+    Socks,
 }
-use Request::{Absolute, Connect, Host, Https};
+use Request::{Absolute, Connect, Host, Https, Socks};
 
 /// Requests whose verdicts settings without an effect must not change.
 const UNCHANGED: &[(Request, &str, Verdict)] = &[
     (Connect, "a.test:P", Reached),
     (Absolute, "a.test:P", Reached),
+    (Socks, "a.test:P", Reached),
     (Connect, "b.test:P", Denied),
+    (Socks, "b.test:P", Denied),
 ];
 
 const KEYS: &[(&str, Key)] = &[
@@ -52,8 +58,12 @@ const KEYS: &[(&str, Key)] = &[
             &[
                 (Connect, "A.test.:P", Reached),
                 (Absolute, "A.test.:P", Reached),
+                (Socks, "A.test.:P", Reached),
                 (Connect, "a.test:Q", Denied),
                 (Absolute, "b.test:P", Denied),
+                (Socks, "a.test:Q", Denied),
+                (Socks, "b.test:P", Denied),
+                (Socks, "a..test:P", Denied),
             ],
         )]),
     ),
@@ -62,10 +72,18 @@ const KEYS: &[(&str, Key)] = &[
         Key::Enforced(&[
             (
                 r#""deniedDomains": ["a.test:Q"]"#,
-                &[(Connect, "a.test:Q", Denied), (Connect, "a.test:P", Reached)],
+                &[
+                    (Connect, "a.test:Q", Denied),
+                    (Socks, "a.test:Q", Denied),
+                    (Connect, "a.test:P", Reached),
+                    (Socks, "a.test:P", Reached),
+                ],
             ),
             // An address that is denied is refused for every name, also if it is allowed.
-            (r#""deniedDomains": ["127.0.0.1"]"#, &[(Absolute, "a.test:P", AddressDenied)]),
+            (
+                r#""deniedDomains": ["127.0.0.1"]"#,
+                &[(Absolute, "a.test:P", AddressDenied), (Socks, "a.test:P", Denied)],
+            ),
         ]),
     ),
     (
@@ -78,8 +96,14 @@ const KEYS: &[(&str, Key)] = &[
     (
         "strictAllowlist",
         Key::Enforced(&[
-            (r#""strictAllowlist": true"#, &[(Connect, "b.test:P", Denied)]),
-            (r#""strictAllowlist": false"#, &[(Connect, "b.test:P", Reached)]),
+            (
+                r#""strictAllowlist": true"#,
+                &[(Connect, "b.test:P", Denied), (Socks, "b.test:P", Denied)],
+            ),
+            (
+                r#""strictAllowlist": false"#,
+                &[(Connect, "b.test:P", Reached), (Socks, "b.test:P", Reached)],
+            ),
         ]),
     ),
     (
@@ -92,6 +116,9 @@ const KEYS: &[(&str, Key)] = &[
                 (Absolute, "v4.far.test:P", AddressDenied),
                 (Connect, "nat64.far.test:P", AddressDenied),
                 (Connect, "link.far.test:P", AddressDenied),
+                (Socks, "v4.far.test:P", Denied),
+                (Socks, "nat64.far.test:P", Denied),
+                (Socks, "link.far.test:P", Denied),
             ],
         )]),
     ),
@@ -114,7 +141,11 @@ const KEYS: &[(&str, Key)] = &[
         "refuseOpaqueTunnels",
         Key::Enforced(&[(
             r#""refuseOpaqueTunnels": true"#,
-            &[(Connect, "a.test:P", Denied), (Absolute, "a.test:P", Reached)],
+            &[
+                (Connect, "a.test:P", Denied),
+                (Socks, "a.test:P", Denied),
+                (Absolute, "a.test:P", Reached),
+            ],
         )]),
     ),
     (
@@ -135,7 +166,9 @@ const KEYS: &[(&str, Key)] = &[
                     (Connect, "only.proxy.test:P", Reached),
                     (Absolute, "only.proxy.test:P", Reached),
                     (Absolute, "b.a.test:P", Reached),
+                    (Socks, "only.proxy.test:P", Reached),
                     (Connect, "b.test:P", Denied),
+                    (Socks, "b.test:P", Denied),
                 ],
             ),
             // Without TLS, a proxy for TLS has no effect.
@@ -163,8 +196,27 @@ const KEYS: &[(&str, Key)] = &[
         "mitmProxy",
         Key::Unsupported(r#""mitmProxy": {"socketPath": "/run/a", "domains": ["a.test"]}"#),
     ),
+    ("mitmProxy.socketPath", Key::Elsewhere("mitmProxy")),
+    ("mitmProxy.domains", Key::Elsewhere("mitmProxy")),
+    ("parentProxy.http", Key::Elsewhere("parentProxy")),
+    ("parentProxy.https", Key::Elsewhere("parentProxy")),
+    ("parentProxy.noProxy", Key::Elsewhere("parentProxy")),
     ("filterRequest", Key::Unknown),
     ("tlsTerminate", Key::Elsewhere("terminated.rs")),
+    ("tlsTerminate.excludeDomains", Key::Elsewhere("terminated.rs")),
+    ("tlsTerminate.maxTunnels", Key::Elsewhere("terminated.rs")),
+    ("tlsTerminate.handshakeTimeoutMs", Key::Elsewhere("terminated.rs")),
+    (
+        "tlsTerminate.caCertPath",
+        Key::Unsupported(
+            r#""tlsTerminate": {"caCertPath": "/a/ca.pem", "caKeyPath": "/a/ca.key"}"#,
+        ),
+    ),
+    ("tlsTerminate.caKeyPath", Key::Elsewhere("tlsTerminate.caCertPath, which it needs")),
+    (
+        "tlsTerminate.extraCaCertPaths",
+        Key::Unsupported(r#""tlsTerminate": {"extraCaCertPaths": ["/a/ca.pem"]}"#),
+    ),
     ("allowAllUnixSockets", Key::Elsewhere("the conformance table of sandbox-core")),
 ];
 
@@ -174,6 +226,7 @@ type Difference = (&'static str, &'static str, Request, &'static str, Verdict, V
 const DIFFERENCES: &[Difference] = &[
     ("loopback", LOOPBACK, Connect, "127.0.0.1:P", Denied, Reached),
     ("loopback", LOOPBACK, Absolute, "localhost:P", Denied, Reached),
+    ("loopback", LOOPBACK, Socks, "127.0.0.1:P", Denied, Reached),
     ("spelling", r#""allowedDomains": ["224.1"]"#, Connect, "224.0.0.1:P", Failed, Denied),
     ("spelling", r#""deniedDomains": ["127.1"]"#, Absolute, "a.test:P", AddressDenied, Reached),
     ("https in a request", "", Https, "a.test:1", Denied, Failed),
@@ -216,6 +269,7 @@ impl Ports {
             Absolute => absolute(&to),
             Host(host) => with_host(&to, &self.write(host)),
             Https => absolute(&to).replace("http:", "https:"),
+            Socks => socks(&to),
         }
     }
 }
@@ -233,35 +287,6 @@ fn names() -> BTreeMap<String, Vec<String>> {
     .into_iter()
     .map(|(name, address)| (name.to_owned(), vec![address.to_owned()]))
     .collect()
-}
-
-/// A web server whose answers have some headers.
-async fn origin() -> Origin {
-    Origin::answering(
-        "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nSet-Cookie: a=1\r\nX-Kept: 1\r\n\r\nhello",
-    )
-    .await
-}
-
-/// A parent proxy that leads every request and tunnel to one origin.
-async fn parent(port: u16) -> Origin {
-    Origin::serving(move |mut stream, received| async move {
-        use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-        let mut head = Vec::new();
-        while !head.ends_with(b"\r\n\r\n") {
-            let Ok(byte) = stream.read_u8().await else { return };
-            head.push(byte);
-        }
-        received(&head);
-        let mut origin = tokio::net::TcpStream::connect(("127.0.0.1", port)).await.unwrap();
-        if head.starts_with(b"CONNECT ") {
-            stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await.unwrap();
-        } else {
-            origin.write_all(&head).await.unwrap();
-        }
-        let _ = tokio::io::copy_bidirectional(&mut stream, &mut origin).await;
-    })
-    .await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -2,7 +2,7 @@
 
 use policy::NetworkConfig;
 
-use super::{Verdict, Work, absolute, answers_of_gate, answers_of_srt, connect};
+use super::{Verdict, Work, absolute, answers_of_gate, answers_of_srt, connect, socks};
 use crate::fixture::Origin;
 
 const SEED: u64 = 83;
@@ -98,7 +98,11 @@ fn generate(random: &mut Generator, ports: [u16; 2]) -> Work {
     let request = |_| {
         let port = ports[random.below(2)];
         let to = format!("{}:{port}", random.one(HOSTS));
-        if random.below(2) == 0 { connect(&to) } else { absolute(&to) }
+        match random.below(3) {
+            0 => connect(&to),
+            1 => absolute(&to),
+            _ => socks(&to),
+        }
     };
     let requests = (0..REQUESTS).map(request).collect();
     Work { network, names, requests, ..Work::default() }

@@ -70,9 +70,13 @@ pub(crate) async fn run(context: &Context, args: SandboxArgs) -> Result<ExitCode
         ));
     }
     let mut config = read_settings(args.settings.as_deref())?;
-    let network = args.network.spec()?.unwrap_or_default();
+    let (project, asked) = (context.project()?, args.network.spec()?);
+    if let Some(warning) = project.warning(asked.as_ref()) {
+        errln!("agent-tools: warning: {warning}");
+    }
+    let network = project.restrict_network(asked).unwrap_or_default();
     network.add_to_settings(&mut config.network);
-    context.project()?.restrict_settings(&mut config);
+    project.restrict_settings(&mut config);
     tracing::debug!(dir = %cwd.display(), ?tier, config = %config.to_json(), "opening a sandbox");
     let policy = settings::policy_of_command(config, &cwd, home.as_ref(), tier)?;
     if let Some(problem) = settings::hidden_start(&policy, &cwd) {
@@ -90,7 +94,7 @@ pub(crate) async fn run(context: &Context, args: SandboxArgs) -> Result<ExitCode
     // The working directory is one of the user, and may be larger than a session.
     let mut limits = Limits::default();
     (limits.session_bytes, limits.session_files) = (u64::MAX, u64::MAX);
-    let may_connect = args.network.asks() || !policy.config().network.allowed_domains.is_empty();
+    let may_connect = network.ask.is_some() || !policy.config().network.allowed_domains.is_empty();
     let directory = if may_connect { trust_directory(home.as_ref())? } else { PathBuf::new() };
     let gate = SandboxGate::new(&policy.config().network, &network, &directory)
         .map_err(Failure::not_run)?;
@@ -101,6 +105,9 @@ pub(crate) async fn run(context: &Context, args: SandboxArgs) -> Result<ExitCode
         .overlays(overlays)
         .open()
         .map_err(Failure::not_run)?;
+    if let Some(warning) = network.check(&policy.config().network).map_err(Failure::not_run)? {
+        errln!("agent-tools: warning: {warning}");
+    }
     for gap in sandbox.unenforced().into_iter().filter(|gap| gap.reason != UnenforcedReason::Absent)
     {
         errln!("agent-tools: warning: {} {}: {}", gap.list, gap.rule, gap.reason);

@@ -7,6 +7,7 @@ use agent_tools::policy::{
     Lint, LintCode, Location, ParseError, PathEntry, Policy, PolicyError, Recovered,
     SandboxRuntimeConfig, SettingPath, Unenforced, UnenforcedReason,
 };
+use agent_tools::{NetworkError, NetworkSpec};
 use sandbox_core::NativeSandbox;
 use serde::Serialize;
 
@@ -95,7 +96,14 @@ fn judge_rules(
     }
     let gaps = NativeSandbox::check(&policy, &context.tier()).map_err(Failure::not_run)?;
     gaps.iter().for_each(|gap| findings.gap(policy.config(), gap));
-    Ok(())
+    let checked = NetworkSpec::new().check(&policy.config().network).map(drop);
+    checked.map_err(|error| {
+        if let NetworkError::ParentProxy { key } = error {
+            let path = SettingPath::from("network").key("parentProxy").key(key);
+            findings.error("unsupported", &path, &error.to_string());
+        }
+        Failure::not_run(error)
+    })
 }
 
 /// Importance of a finding.
