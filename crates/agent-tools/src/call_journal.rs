@@ -44,9 +44,12 @@ pub struct CallRecord {
     /// True if the command was killed because it exceeded its time limit.
     #[serde(skip_serializing_if = "std::ops::Not::not", default)]
     pub timed_out: bool,
-    /// The accesses that the policy denied, at most 10, such as `read /etc/shadow: denyRead has …`.
+    /// The accesses that the engine refused, at most 10, such as `connect a.test:443: …`.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub denied: Vec<String>,
+    /// Guesses about the failures of a command, as its result has them.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub hint: Option<String>,
     /// The error of a call that failed.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub error: Option<String>,
@@ -112,6 +115,7 @@ impl Outcome for BashOutput {
         record.denied = denied
             .map(|denial| format!("{} {}: {}", denial.access, denial.target, denial.rule))
             .collect();
+        record.hint.clone_from(&self.hint);
     }
 }
 
@@ -160,6 +164,7 @@ impl CallRecord {
             exit_code: None,
             timed_out: false,
             denied: Vec::new(),
+            hint: None,
             error: Some("the caller cancelled the call".to_owned()),
         }
     }
@@ -210,7 +215,8 @@ impl Drop for Running<'_> {
         // The journal outlives the process, so it is redacted even if results are not.
         let redactor = &self.session.variables.current().redactor;
         let texts = [&mut record.subject].into_iter();
-        for text in texts.chain(&mut record.denied).chain(&mut record.error) {
+        for text in texts.chain(&mut record.denied).chain(&mut record.hint).chain(&mut record.error)
+        {
             *text = recorded(text, redactor);
         }
         self.session.calls.append(record);

@@ -8,6 +8,7 @@ use clap::Args;
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::output::{errln, outln};
+use crate::similar;
 use crate::times::{duration, utc};
 
 #[derive(Args, Debug)]
@@ -24,8 +25,13 @@ pub(crate) struct LogsArgs {
     failed: bool,
 }
 
-pub(crate) fn run(context: &Context, args: &LogsArgs) -> Result<ExitCode, Failure> {
-    let mut calls = context.home()?.calls(&args.session).map_err(Failure::failed)?;
+pub(crate) async fn run(context: &Context, args: &LogsArgs) -> Result<ExitCode, Failure> {
+    let home = context.home()?;
+    let mut calls = home.calls(&args.session).map_err(Failure::failed)?;
+    if calls.is_empty() {
+        let found = context.local_sessions()?.summary(&args.session).await;
+        similar::found(&home, &args.session, found)?;
+    }
     let is_recorded = !calls.is_empty();
     if args.failed {
         calls.retain(has_failed);
@@ -39,6 +45,9 @@ pub(crate) fn run(context: &Context, args: &LogsArgs) -> Result<ExitCode, Failur
             outln!("{time}  {took:>8}  {:<8}  {}: {subject}", outcome(call), call.call);
             for denied in &call.denied {
                 outln!("    denied: {}", printable(denied));
+            }
+            for line in call.hint.iter().flat_map(|hint| hint.lines()) {
+                outln!("    hint: {}", printable(line));
             }
             if let Some(error) = &call.error {
                 outln!("    error: {}", printable(error));
