@@ -80,3 +80,4 @@ pub use overlay::Overlay;
 pub use probe::probe;
 pub use pseudo_terminal::{PseudoTerminal, RawTerminal, TerminalSize, read_terminal};
 pub use tree::HostTree;
+pub use wrapped::WrappedEnd;

@@ -27,13 +27,18 @@ pub(super) struct Report {
 }
 
 impl Report {
-    fn of(message: &[u8; wire::REPORT_BYTES]) -> Self {
+    pub(super) fn of(message: &[u8; wire::REPORT_BYTES]) -> Self {
         let mut words = message
             .chunks_exact(4)
             .map(|word| u32::from_le_bytes([word[0], word[1], word[2], word[3]]));
         let [kind, value, limit, unroutable, watched_creations] =
             std::array::from_fn(|_| words.next().unwrap_or_default());
         Self { kind, value, limit, unroutable, watched_creations }
+    }
+
+    /// Returns whether SIGKILL has ended the shell.
+    pub(super) fn was_killed(&self) -> bool {
+        self.kind == wire::RESULT_SIGNALED && self.value == SIGKILL
     }
 }
 

@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use agent_tools::{CallRecord, SessionId, printable};
 use clap::Args;
+use sandbox_core::Limit;
 
 use crate::context::Context;
 use crate::failure::Failure;
@@ -43,6 +44,10 @@ pub(crate) async fn run(context: &Context, args: &LogsArgs) -> Result<ExitCode, 
             let subject = printable(&call.subject);
             let (time, took) = (utc(call.at), duration(call.took));
             outln!("{time}  {took:>8}  {:<8}  {}: {subject}", outcome(call), call.call);
+            if let Some(limit) = &call.limit_reached {
+                let known = Limit::ALL.into_iter().find(|known| known.key() == limit);
+                outln!("    limit reached: {}", known.map_or(&**limit, |known| known.name()));
+            }
             for denied in &call.denied {
                 outln!("    denied: {}", printable(denied));
             }
