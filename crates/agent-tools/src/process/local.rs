@@ -226,7 +226,7 @@ impl LocalSession {
         }
         // A process has no streams in its result.
         output.stdout.clear();
-        output.warnings = self.variables.take_unreported();
+        output.warnings = self.variables.take_warnings(&loadout);
         output.redact(redaction);
         if let Err((stream, source)) = ended.written {
             return Err(ToolError::Write { path: stream.to_owned(), source });

@@ -352,7 +352,7 @@ impl LocalSession {
             }
             Err(error) => return Err(self.sync_failed(error).await),
         }
-        output.warnings = self.variables.take_unreported();
+        output.warnings = self.variables.take_warnings(&loadout);
         output.redact(redaction);
         Ok(BashResult::new(output, command_stdout_bytes))
     }

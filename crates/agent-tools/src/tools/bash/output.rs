@@ -103,8 +103,8 @@ pub struct BashOutput {
     /// Names of the variables whose values `[redacted:NAME]` replaces in this result.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub redacted: Vec<String>,
-    /// Warnings from opening the session, which only the first result has, and from loading its
-    /// variables again.
+    /// Warnings about variables that the command lacks; and those from opening the session, which
+    /// only the first result has, and from loading its variables again.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
     /// The length of the command's output in `stdout`, which the block of links follows.
@@ -305,6 +305,16 @@ pub(crate) struct BashResult {
     command_stdout_bytes: usize,
 }
 
+/// Joins the warnings of a session and of one of its results.
+fn joined(mut warnings: Vec<String>, further: Vec<String>) -> Vec<String> {
+    for warning in further {
+        if !warnings.contains(&warning) {
+            warnings.push(warning);
+        }
+    }
+    warnings
+}
+
 impl BashResult {
     pub(super) fn new(output: BashOutput, command_stdout_bytes: usize) -> Self {
         Self { output, command_stdout_bytes }
@@ -321,7 +331,7 @@ impl BashResult {
         let own = output.stdout.get(..command_stdout_bytes);
         BashOutput {
             own_stdout: own.filter(|own| own.len() < all).map(str::to_owned),
-            warnings: warnings.into_iter().chain(output.warnings).collect(),
+            warnings: joined(warnings, output.warnings),
             command_stdout_bytes: if is_valid { command_stdout_bytes } else { all },
             ..output
         }
