@@ -8,8 +8,8 @@ use std::io::{self, IoSlice, IoSliceMut, Read};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::linux::net::SocketAddrExt;
-use std::path::Path;
 use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
+use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, Instant, SystemTime};
@@ -330,7 +330,12 @@ impl Started {
     fn report_end(&self, outcome: Option<AttachedOutcome>) {
         let Some(observer) = &self.observer else { return };
         let (began, instant) = self.began_at;
-        observer(WrappedEnd { spec: Arc::clone(&self.spec), began, elapsed: instant.elapsed(), outcome });
+        observer(WrappedEnd {
+            spec: Arc::clone(&self.spec),
+            began,
+            elapsed: instant.elapsed(),
+            outcome,
+        });
     }
 }
 

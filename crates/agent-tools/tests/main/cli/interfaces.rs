@@ -36,7 +36,8 @@ fn a_wrapped_command_has_the_standard_streams_of_the_caller() {
     let large = cli.run(&["wrap", "ulimit -f 1; head -c 9999 /dev/zero > large"]);
     assert!(large.stderr.ends_with("sandbox: limit reached: file size\n"), "{}", large.stderr);
     let logged = cli.run(&["logs"]).ok().stdout;
-    for line in ["exit 7    wrap: cat; echo e", "timeout   wrap: sleep 60", "exit 153  wrap: ulimit"]
+    for line in
+        ["exit 7    wrap: cat; echo e", "timeout   wrap: sleep 60", "exit 153  wrap: ulimit"]
     {
         assert!(logged.contains(line), "{line}: {logged}");
     }
