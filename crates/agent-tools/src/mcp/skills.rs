@@ -99,7 +99,7 @@ pub(super) async fn read_directory(
 pub(super) async fn skills(session: &Session) -> Vec<Skill> {
     let mut found = Vec::new();
     for skill in session.skills() {
-        found.extend(entry(session, &skill.name.to_string()).await);
+        found.extend(entry(session, skill.name.as_ref()).await);
     }
     found
 }
