@@ -108,7 +108,7 @@ pub(crate) enum Connections {
     /// Only messages may tell of them.
     Unexplained,
     /// The engine knows of connections that had no route.
-    Refused,
+    Unroutable,
 }
 
 /// Returns the reasons that standard error and the connections show, at most two. `no_network`
@@ -127,7 +127,7 @@ pub(crate) fn find(
     let reason = of_programs(stderr, tier);
     let is_network = match connections {
         Connections::Explained => false,
-        Connections::Refused => true,
+        Connections::Unroutable => true,
         Connections::Unexplained => {
             reason.is_none() && stderr.lines().rev().take(MAX_LINES).any(is_remote)
         }
@@ -264,9 +264,9 @@ mod tests {
         check("ERROR: No matching distribution found for x", &Tier::default(), Some(NO_NETWORK));
         check(&line.replace("1.1.1.1", "localhost"), &Tier::Namespaces, None);
         assert!(found(line, &Tier::Namespaces, Connections::Explained).is_empty());
-        let both = found("sudo: not found", &Tier::Namespaces, Connections::Refused);
+        let both = found("sudo: not found", &Tier::Namespaces, Connections::Unroutable);
         assert_eq!(both, [NO_ROOT, NO_NETWORK]);
-        assert_eq!(found("", &Tier::Namespaces, Connections::Refused), [NO_NETWORK]);
+        assert_eq!(found("", &Tier::Namespaces, Connections::Unroutable), [NO_NETWORK]);
     }
 
     #[test]

@@ -205,7 +205,8 @@ pub const MSG_FAILED: u32 = 3;
 ///
 /// A report of a worker on a command's channel is `u32` `RESULT_…`, `u32` value, `u32` `LIMIT_…`,
 /// `u32` the number of connections of this session without a route while the command ran, and `u32`
-/// the number of calls in this session that may have created a watched name. The host can send `u32` the number of a signal for the shell's process group on the same channel, or
+/// the number of calls in this session that may have created a watched name. The host can send
+/// `u32` the number of a signal for the shell's process group on the same channel, or
 /// [`TO_FOREGROUND`] or [`TO_BACKGROUND`].
 pub const RESULT_EXITED: u32 = 1;
 /// The value is the signal that killed the shell.

@@ -200,10 +200,8 @@ impl LocalSession {
         output.hint = {
             let Conclusion { text: command, connections, .. } = rest;
             let (stderr, denied, unroutable) = (&unredacted, &denied, ran.unroutable);
-            self.hint(
-                &Failures { stderr, command, unroutable, connections, denied },
-                &mut redaction,
-            )
+            let failures = Failures { stderr, command, unroutable, connections, denied };
+            self.hint(&failures, &mut redaction)
         };
         (output.denied, output.denied_omitted) = (denied, refused.omitted);
         output.killed = ran.killed;

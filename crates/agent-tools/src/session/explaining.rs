@@ -14,7 +14,7 @@ use crate::redaction::Redaction;
 use crate::remedies::remedy_option;
 use crate::tool_error::ToolError;
 
-/// What is known about the failures of a command that has ended.
+/// The known facts about the failures of a command that has ended.
 pub(crate) struct Failures<'c> {
     /// The end of standard error.
     pub(crate) stderr: &'c str,
@@ -70,7 +70,7 @@ impl LocalSession {
         let is_explained = has_connection(&guesses) || has_connection(ran.denied);
         let connections = match () {
             () if self.network.is_open() || is_explained => Connections::Explained,
-            () if ran.unroutable > 0 => Connections::Refused,
+            () if ran.unroutable > 0 => Connections::Unroutable,
             () => Connections::Unexplained,
         };
         let mut lines: Vec<String> = guesses.iter().map(ToString::to_string).collect();
@@ -95,7 +95,7 @@ impl LocalSession {
         if let Some(change) = change {
             text += &format!("; to allow a host, {change}");
         }
-        if connections == Connections::Refused && observed.is_shared() {
+        if connections == Connections::Unroutable && observed.is_shared() {
             text += "; another command ran at the same time";
         }
         text

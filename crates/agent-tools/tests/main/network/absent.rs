@@ -1,12 +1,14 @@
 //! Sessions without a network: a result says so, also if the program hides its failure.
 
+use std::time::Duration;
+
 use testkit::skipped;
 
 use crate::session::Fixture;
 
 /// Commands that fail for want of a network, with the program that each needs. None of them may
 /// wait for long.
-const COMMANDS: [(&str, &str); 11] = [
+const COMMANDS: [(&str, &str); 12] = [
     ("bash", "(: < /dev/tcp/192.0.2.1/80) 2> /dev/null || true"),
     ("bash", "(: < /dev/tcp/a.test/80) 2> /dev/null || true"),
     ("curl", "curl -s http://192.0.2.1/ | tail -1"),
@@ -19,8 +21,9 @@ const COMMANDS: [(&str, &str); 11] = [
     ),
     (
         "/usr/bin/python3",
-        "/usr/bin/python3 -c 'from pip._vendor import requests as r; r.get(\"http://a.test\")' 2>&1",
+        "/usr/bin/python3 -c 'from pip._vendor import requests as r; r.get(\"http://a\")' 2>&1",
     ),
+    ("npm", "npm view no-such-package > /dev/null 2>&1; true"),
     ("node", "node -e 'fetch(\"http://a.test/\").catch(() => 0)'"),
     ("go", "GOFLAGS=-mod=mod GOPATH=$TMPDIR/go go run a.test/x@latest > /dev/null 2>&1; true"),
     ("git", "git ls-remote https://a.test/x > /dev/null 2>&1; true"),
@@ -28,7 +31,7 @@ const COMMANDS: [(&str, &str); 11] = [
 
 #[tokio::test]
 async fn a_result_says_that_there_is_no_network_also_if_the_program_is_silent() {
-    let fixture = Fixture::new();
+    let fixture = Fixture::with(|builder| builder.timeout(Duration::from_secs(40)));
     let session = fixture.open("s1").await;
     let mut missing = Vec::new();
     for (program, command) in COMMANDS {
@@ -38,6 +41,8 @@ async fn a_result_says_that_there_is_no_network_also_if_the_program_is_silent() 
             continue;
         }
         let ran = session.bash(command).await.unwrap();
+        // Installers do not try again for a minute.
+        assert!(!ran.timed_out, "{command}");
         let hint = ran.hint.unwrap_or_default();
         assert!(hint.contains("the session has no network"), "{command}: {hint}{}", ran.stdout);
         let remedy = "(network.allowedDomains in settings)";
