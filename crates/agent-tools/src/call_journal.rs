@@ -2,10 +2,11 @@
 
 use std::future::Future;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime};
 
 use sandbox_core::internal::lock;
+use sandbox_core::{AttachedOutcome, CommandStatus, WrappedEnd};
 use secrets::Redactor;
 use serde::{Deserialize, Serialize};
 
@@ -13,7 +14,7 @@ use crate::journal_file::{self, JournalFile, JournalNames};
 use crate::session::LocalSession;
 use crate::times;
 use crate::tool_error::ToolError;
-use crate::tools::bash::{self, BashOutput, BashResult};
+use crate::tools::bash::{self, BashOutput, BashResult, limit_key};
 
 const NAMES: JournalNames = JournalNames { current: "calls.jsonl", former: "calls.old.jsonl" };
 /// The maximum length of a text of a record, in characters.
@@ -44,9 +45,16 @@ pub struct CallRecord {
     /// True if the command was killed because it exceeded its time limit.
     #[serde(skip_serializing_if = "std::ops::Not::not", default)]
     pub timed_out: bool,
-    /// The accesses that the policy denied, at most 10, such as `read /etc/shadow: denyRead has …`.
+    /// The limit that the command reached, such as `memory`; see
+    /// [`BashOutput::limit_reached`].
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub limit_reached: Option<String>,
+    /// The accesses that the engine refused, at most 10, such as `connect a.test:443: …`.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub denied: Vec<String>,
+    /// Guesses about the failures of a command, as its result has them.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub hint: Option<String>,
     /// The error of a call that failed.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub error: Option<String>,
@@ -83,6 +91,24 @@ impl CallJournal {
     }
 }
 
+impl CallJournal {
+    /// Returns a recorder of the ends of wrapped commands.
+    pub(crate) fn wrapped_recorder(
+        self: Arc<Self>,
+        redactor: Arc<Redactor>,
+    ) -> impl Fn(WrappedEnd) + Send + Sync + 'static {
+        move |WrappedEnd { spec, began, elapsed, outcome, .. }| {
+            let mut record = CallRecord::of("wrap", &spec.command);
+            (record.at, record.took) = (began, elapsed);
+            if let Some(outcome) = outcome {
+                record.end(&Ok(outcome));
+            }
+            record.redact(&redactor);
+            self.append(&record);
+        }
+    }
+}
+
 /// Reads the journal of a state directory, oldest first.
 pub(crate) fn read(dir: &Path) -> std::io::Result<Vec<CallRecord>> {
     journal_file::read(dir, NAMES)
@@ -108,10 +134,22 @@ impl Outcome for BashOutput {
     fn describe(&self, record: &mut CallRecord) {
         record.exit_code = Some(self.exit_code);
         record.timed_out = self.timed_out;
+        record.limit_reached = self.limit_reached.map(str::to_owned);
         let denied = self.denied.iter().take(MAX_DENIALS);
         record.denied = denied
             .map(|denial| format!("{} {}: {}", denial.access, denial.target, denial.rule))
             .collect();
+        record.hint.clone_from(&self.hint);
+    }
+}
+
+impl Outcome for AttachedOutcome {
+    fn describe(&self, record: &mut CallRecord) {
+        record.exit_code = Some(self.exit_code());
+        record.timed_out = self.status == CommandStatus::TimedOut;
+        record.limit_reached = self.limit_reached().and_then(limit_key).map(str::to_owned);
+        let denied = self.quarantined.iter().take(MAX_DENIALS);
+        record.denied = denied.map(ToString::to_string).collect();
     }
 }
 
@@ -159,7 +197,9 @@ impl CallRecord {
             subject: subject.to_owned(),
             exit_code: None,
             timed_out: false,
+            limit_reached: None,
             denied: Vec::new(),
+            hint: None,
             error: Some("the caller cancelled the call".to_owned()),
         }
     }
@@ -174,6 +214,15 @@ impl CallRecord {
                 }
                 self.error = Some(error.message());
             }
+        }
+    }
+}
+
+impl CallRecord {
+    fn redact(&mut self, redactor: &Redactor) {
+        let texts = [&mut self.subject].into_iter().chain(&mut self.denied);
+        for text in texts.chain(&mut self.hint).chain(&mut self.error) {
+            *text = recorded(text, redactor);
         }
     }
 }
@@ -208,11 +257,7 @@ impl Drop for Running<'_> {
         let record = &mut self.record;
         record.took = self.begun.elapsed();
         // The journal outlives the process, so it is redacted even if results are not.
-        let redactor = &self.session.variables.current().redactor;
-        let texts = [&mut record.subject].into_iter();
-        for text in texts.chain(&mut record.denied).chain(&mut record.error) {
-            *text = recorded(text, redactor);
-        }
+        record.redact(&self.session.variables.current().redactor);
         self.session.calls.append(record);
     }
 }

@@ -1,8 +1,9 @@
-//! Explanations of a command's failures by the session's policy.
+//! Denied accesses, and guesses about them.
 //!
 //! The kernel reports a denial to the failing program only. This module therefore searches standard
-//! error for the messages of programs, and asks the policy about each path and host they name. It
-//! decides nothing: an agent that prints such a line gets an explanation.
+//! error for the messages of programs, and asks the policy about each path and host they name. That
+//! is a guess, which decides nothing: an agent that prints such a line gets an explanation. Results
+//! have guesses in `hint`, and in `denied` only what the engine itself has refused.
 
 use std::fmt;
 use std::path::{Component, Path, PathBuf};
@@ -16,7 +17,7 @@ use crate::hints;
 use crate::output::is_false;
 use crate::sharing::{FixedText, parse_access};
 
-/// The maximum number of explained failures in a result.
+/// The maximum number of guesses in a result.
 const MAX_DENIALS: usize = 5;
 /// The number of directories of a script in which relative paths are searched.
 const MAX_DIRECTORIES: usize = 16;
@@ -80,8 +81,8 @@ pub(crate) trait Judge {
     fn host(&self, name: &str) -> Option<Reason>;
 }
 
-/// Finds the failures on the standard error of `command` that the policy denies. Relative paths
-/// begin in `dir`, or in a directory that the command changes to.
+/// Guesses from the standard error of `command` what the policy has denied. Relative paths begin in
+/// `dir`, or in a directory that the command changes to.
 pub(crate) fn find(stderr: &str, command: &str, dir: &Path, judge: &impl Judge) -> Vec<Denial> {
     let dirs = directories(command, stderr, dir);
     let mut denials: Vec<Denial> = Vec::new();

@@ -7,7 +7,6 @@ use crate::printable::printable;
 
 const NO_ROOT: &str = "the sandbox has no root and no package manager: sudo, su, apt-get and ping \
                        cannot work, so use the programs that are installed";
-const NO_NETWORK: &str = "the session has no network, so use what is installed";
 const NO_PROC: &str = "the engine `landlock` closes /proc, so ps and other programs that read it \
                        cannot work";
 const NO_ATTRIBUTES: &str = "the engine `landlock` denies changes of permissions and times; use \
@@ -101,15 +100,43 @@ const NETWORK: [&str; 8] = [
 /// The number of lines that are searched, counted from the last one.
 const MAX_LINES: usize = 200;
 
-/// Connections that the result explains, or that have another cause than the sandbox.
+/// Connections of a command that failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Connections {
+    /// The result explains them, or they have another cause than the sandbox.
     Explained,
+    /// Only messages may tell of them.
     Unexplained,
+    /// The engine knows of connections that had no route.
+    Unroutable,
 }
 
-/// Returns a hint if standard error shows a failure for such a reason.
-pub(crate) fn find(stderr: &str, tier: &Tier, connections: Connections) -> Option<String> {
+/// Returns the reasons that standard error and the connections show, at most two. `no_network`
+/// renders that of connections.
+pub(crate) fn find(
+    stderr: &str,
+    tier: &Tier,
+    connections: Connections,
+    no_network: impl FnOnce() -> String,
+) -> Vec<String> {
+    let is_remote = |line: &str| {
+        let line = line.to_ascii_lowercase();
+        NETWORK.iter().any(|text| line.contains(text))
+            && !["localhost", "127.0.0.1", "::1"].iter().any(|own| line.contains(own))
+    };
+    let reason = of_programs(stderr, tier);
+    let is_network = match connections {
+        Connections::Explained => false,
+        Connections::Unroutable => true,
+        Connections::Unexplained => {
+            reason.is_none() && stderr.lines().rev().take(MAX_LINES).any(is_remote)
+        }
+    };
+    reason.into_iter().chain(is_network.then(no_network)).collect()
+}
+
+/// Returns a hint if standard error shows that a program lacks something else than a network.
+fn of_programs(stderr: &str, tier: &Tier) -> Option<String> {
     let lines = || stderr.lines().rev().take(MAX_LINES);
     if lines().any(lacks_root) {
         return Some(NO_ROOT.to_owned());
@@ -133,13 +160,7 @@ pub(crate) fn find(stderr: &str, tier: &Tier, connections: Connections) -> Optio
             return Some(NO_ATTRIBUTES.to_owned());
         }
     }
-    let is_remote = |line: &str| {
-        let line = line.to_ascii_lowercase();
-        NETWORK.iter().any(|text| line.contains(text))
-            && !["localhost", "127.0.0.1", "::1"].iter().any(|own| line.contains(own))
-    };
-    (connections == Connections::Unexplained && lines().any(is_remote))
-        .then(|| NO_NETWORK.to_owned())
+    None
 }
 
 fn lacks_root(line: &str) -> bool {
@@ -180,10 +201,16 @@ fn changes_attributes(line: &str) -> bool {
 mod tests {
     use super::*;
 
+    const NO_NETWORK: &str = "no network";
+
+    fn found(stderr: &str, tier: &Tier, connections: Connections) -> Vec<String> {
+        find(stderr, tier, connections, || NO_NETWORK.to_owned())
+    }
+
     #[track_caller]
     fn check(line: &str, tier: &Tier, expected: Option<&str>) {
-        let found = find(&format!("before\n{line}\nafter\n"), tier, Connections::Unexplained);
-        assert_eq!(found.as_deref(), expected, "{line}");
+        let found = found(&format!("before\n{line}\nafter\n"), tier, Connections::Unexplained);
+        assert_eq!(found, Vec::from_iter(expected), "{line}");
     }
 
     #[test]
@@ -236,7 +263,10 @@ mod tests {
         check(line, &Tier::Namespaces, Some(NO_NETWORK));
         check("ERROR: No matching distribution found for x", &Tier::default(), Some(NO_NETWORK));
         check(&line.replace("1.1.1.1", "localhost"), &Tier::Namespaces, None);
-        assert_eq!(find(line, &Tier::Namespaces, Connections::Explained), None);
+        assert!(found(line, &Tier::Namespaces, Connections::Explained).is_empty());
+        let both = found("sudo: not found", &Tier::Namespaces, Connections::Unroutable);
+        assert_eq!(both, [NO_ROOT, NO_NETWORK]);
+        assert_eq!(found("", &Tier::Namespaces, Connections::Unroutable), [NO_NETWORK]);
     }
 
     #[test]

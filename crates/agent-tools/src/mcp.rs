@@ -10,10 +10,11 @@ use std::time::Duration;
 use rmcp::handler::server::ServerHandler;
 use rmcp::model::{
     CallToolRequestParams, CallToolResponse, CallToolResult, ContentBlock, CustomRequest,
-    CustomResult, ErrorCode, GetPromptRequestParams, GetPromptResponse, Implementation, JsonObject,
-    ListPromptsResult, ListResourcesResult, ListToolsResult, PaginatedRequestParams,
-    ReadResourceRequestParams, ReadResourceResponse, ServerCapabilities, ServerConfig, Tool,
-    ToolAnnotations,
+    CustomResult, ErrorCode, GetPromptRequestParams, GetPromptResponse, GetSkillRequestParams,
+    GetSkillResult, Implementation, JsonObject, ListPromptsResult, ListResourcesResult,
+    ListSkillsResult, ListToolsResult, PaginatedRequestParams, ReadResourceDirectoryRequestParams,
+    ReadResourceDirectoryResult, ReadResourceRequestParams, ReadResourceResponse,
+    ServerCapabilities, ServerConfig, Tool, ToolAnnotations,
 };
 use rmcp::service::{RequestContext, RoleServer, ServiceExt};
 use serde_json::{Value, json};
@@ -169,7 +170,8 @@ impl Server {
 
 impl ServerHandler for Server {
     fn get_info(&self) -> ServerConfig {
-        let capabilities = ServerCapabilities::builder().enable_tools().enable_resources().build();
+        let capabilities = ServerCapabilities::builder().enable_tools().enable_resources();
+        let capabilities = capabilities.enable_skills_with_directory_read().build();
         let mut config = ServerConfig::new(capabilities);
         config.server_info = Implementation::new("agent-tools", env!("CARGO_PKG_VERSION"));
         config.instructions = Some(INSTRUCTIONS.to_owned());
@@ -220,6 +222,32 @@ impl ServerHandler for Server {
         Ok(skills::read(&*self.session().await?, &request.uri).await?.into())
     }
 
+    async fn list_skills(
+        &self,
+        _request: Option<PaginatedRequestParams>,
+        _context: RequestContext<RoleServer>,
+    ) -> Result<ListSkillsResult, rmcp::ErrorData> {
+        let skills = skills::skills(&*self.session().await?).await;
+        Ok(ListSkillsResult::with_all_items(skills))
+    }
+
+    async fn get_skill(
+        &self,
+        request: GetSkillRequestParams,
+        _context: RequestContext<RoleServer>,
+    ) -> Result<GetSkillResult, rmcp::ErrorData> {
+        let skill = skills::skill(&*self.session().await?, &request.uri).await?;
+        Ok(GetSkillResult::new(skill))
+    }
+
+    async fn read_resource_directory(
+        &self,
+        request: ReadResourceDirectoryRequestParams,
+        _context: RequestContext<RoleServer>,
+    ) -> Result<ReadResourceDirectoryResult, rmcp::ErrorData> {
+        skills::read_directory(&*self.session().await?, &request.uri).await
+    }
+
     async fn list_prompts(
         &self,
         _request: Option<PaginatedRequestParams>,
@@ -244,8 +272,8 @@ impl ServerHandler for Server {
     ) -> Result<CustomResult, rmcp::ErrorData> {
         let CustomRequest { method, params, .. } = request;
         let params = params.unwrap_or_default();
-        if method == "resources/read" {
-            let message = "resources/read needs the text `uri` as a parameter";
+        if matches!(&*method, "resources/read" | "resources/directory/read" | "skills/get") {
+            let message = format!("{method} needs the text `uri` as a parameter");
             return Err(rmcp::ErrorData::invalid_params(message, None));
         }
         if method != "tools/call" {

@@ -43,6 +43,7 @@ use crate::workspace::{CloseError, CloseReport, RemovalMode, TransferError};
 
 pub use self::ending::DrainReport;
 pub(crate) use self::ending::{Stop, Stopper};
+pub(crate) use self::explaining::Failures;
 pub(crate) use self::keeper::keep;
 pub(crate) use self::link::{Link, OpenedSession};
 pub(crate) use self::local::{LocalSession, SessionParts};

@@ -2,6 +2,7 @@
 
 mod builder;
 mod error;
+mod existing;
 mod files;
 mod idle;
 mod leaving;

@@ -271,7 +271,7 @@ fn keep(session: &mut Session) -> ! {
             end(session);
         }
         if let Some(supervisor) = &mut session.supervisor {
-            supervisor.retry();
+            supervisor.retry(&session.pool);
             if fds[4].found & sys::POLL_IN != 0 {
                 supervisor.answer(&session.pool);
             }

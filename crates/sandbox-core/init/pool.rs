@@ -26,6 +26,7 @@ impl WorkerIndex {
 struct Shared {
     idle_count: AtomicI32,
     creations: AtomicU32,
+    unroutable: AtomicU32,
     is_idle: [AtomicBool; MAX_WORKERS],
 }
 
@@ -47,6 +48,16 @@ impl Pool {
     /// Returns the number of counted calls.
     pub fn creations(&self) -> u32 {
         self.0.creations.load(Ordering::SeqCst)
+    }
+
+    /// Counts a connection that would need a network.
+    pub fn note_unroutable(&self) {
+        self.0.unroutable.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// Returns the number of counted connections.
+    pub fn unroutable(&self) -> u32 {
+        self.0.unroutable.load(Ordering::SeqCst)
     }
 
     pub fn has_idle(&self) -> bool {

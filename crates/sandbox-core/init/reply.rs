@@ -71,6 +71,8 @@ pub struct Reply {
     pub value: u32,
     /// `LIMIT_…`.
     pub limit: u32,
+    /// Number of connections without a route in this session while the command ran.
+    pub unroutable: u32,
     /// Number of calls in this session that may have created a watched name.
     pub creations: u32,
 }
@@ -78,13 +80,14 @@ pub struct Reply {
 impl Reply {
     /// Sends the report on the command's channel.
     pub fn send(self, channel: Fd) {
-        const { assert!(wire::REPORT_BYTES == 16, "four words") };
-        let _ = send_words(channel, [self.kind, self.value, self.limit, self.creations]);
+        const { assert!(wire::REPORT_BYTES == 20, "five words") };
+        let Self { kind, value, limit, unroutable, creations } = self;
+        let _ = send_words(channel, [kind, value, limit, unroutable, creations]);
     }
 }
 
 fn send_words<const N: usize>(socket: Fd, words: [u32; N]) -> Result<()> {
-    let mut message = [0; 16];
+    let mut message = [0; wire::REPORT_BYTES];
     for (part, word) in message.chunks_exact_mut(4).zip(words) {
         part.copy_from_slice(&word.to_le_bytes());
     }

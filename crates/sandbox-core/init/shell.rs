@@ -103,7 +103,8 @@ extern "C" fn become_shell(Shell { request, tier, prestart }: &mut Shell<'_, '_>
     // After a failed prestart the worker starts another shell, which then reports.
     if prestart.is_none() {
         let value = errno.0 as u32;
-        Reply { kind, value, limit: wire::LIMIT_NONE, creations: 0 }.send(channel);
+        let reply = Reply { kind, value, limit: wire::LIMIT_NONE, unroutable: 0, creations: 0 };
+        reply.send(channel);
     }
     sys::exit(127)
 }

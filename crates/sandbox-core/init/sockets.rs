@@ -19,6 +19,7 @@
 //! its caller is gone. The accepting process sees init as its peer (`SO_PEERCRED`).
 
 use crate::creation::terminated;
+use crate::pool::Pool;
 use crate::sys::{self, Answer, CStr, Errno, Fd, FileId, Notification, Result, c};
 
 /// Maximum number of files of listening sockets that init keeps. A further one replaces the oldest.
@@ -31,6 +32,10 @@ const RETRY_MS: i32 = 2;
 /// Maximum length of an address for the kernel (`struct sockaddr_storage`).
 const MAX_ADDRESS_BYTES: usize = 128;
 const AF_UNIX: u16 = 1;
+const AF_INET: u16 = 2;
+const AF_INET6: u16 = 10;
+/// Port of name servers.
+const DNS_PORT: u16 = 53;
 
 /// Sockets of a session.
 pub struct OwnSockets {
@@ -58,6 +63,18 @@ enum Destination {
     File(FileId),
     /// An address in the network namespace.
     Address([u8; MAX_ADDRESS_BYTES], usize),
+}
+
+impl Destination {
+    /// Returns whether a connection with this result would need a network. A name server needs one
+    /// wherever it is: no command can bind its port.
+    fn is_unroutable(&self, result: Result<()>) -> bool {
+        let Self::Address(address, length) = self else { return false };
+        let Some((family, rest)) = address[..*length].split_first_chunk() else { return false };
+        let Some((port, _)) = rest.split_first_chunk() else { return false };
+        matches!(u16::from_ne_bytes(*family), AF_INET | AF_INET6)
+            && (result == Err(Errno::NETUNREACH) || u16::from_be_bytes(*port) == DNS_PORT)
+    }
 }
 
 impl OwnSockets {
@@ -89,9 +106,9 @@ impl OwnSockets {
     }
 
     /// Connects the socket of a caller, and answers now or later.
-    pub fn connect(&mut self, listener: Fd, asked: &Notification) {
+    pub fn connect(&mut self, listener: Fd, asked: &Notification, pool: &Pool) {
         match begin(listener, asked) {
-            Ok(connection) => self.go_on(listener, connection),
+            Ok(connection) => self.go_on(listener, connection, pool),
             Err(errno) => sys::answer(listener, asked.id, Answer::Fail(errno)),
         }
     }
@@ -102,19 +119,23 @@ impl OwnSockets {
     }
 
     /// Tries the waiting connections again.
-    pub fn retry(&mut self, listener: Fd) {
+    pub fn retry(&mut self, listener: Fd, pool: &Pool) {
         for at in 0..MAX_WAITING {
             let Some(connection) = self.waiting[at].take() else { continue };
             if sys::is_asked(listener, connection.id) {
-                self.go_on(listener, connection);
+                self.go_on(listener, connection, pool);
             } else {
                 sys::close(connection.socket);
             }
         }
     }
 
-    fn go_on(&mut self, listener: Fd, connection: Connection) {
-        let answer = match self.attempt(&connection) {
+    fn go_on(&mut self, listener: Fd, connection: Connection, pool: &Pool) {
+        let attempted = self.attempt(&connection);
+        if attempted.is_some_and(|result| connection.to.is_unroutable(result)) {
+            pool.note_unroutable();
+        }
+        let answer = match attempted {
             Some(Ok(())) => Answer::Done,
             Some(Err(errno)) => Answer::Fail(errno),
             None => match self.waiting.iter_mut().find(|place| place.is_none()) {

@@ -80,7 +80,9 @@ impl Supervisor {
                     Err(errno) => Answer::Fail(errno),
                 }
             }
-            (CONNECT, Some(sockets)) => return sockets.connect(self.listener, &asked),
+            (CONNECT, Some(sockets)) => {
+                return sockets.connect(self.listener, &asked, pool);
+            }
             (LISTEN, Some(sockets)) => {
                 sockets.note(&asked);
                 Answer::Continue
@@ -100,9 +102,9 @@ impl Supervisor {
     }
 
     /// Tries the waiting connections again.
-    pub fn retry(&mut self) {
+    pub fn retry(&mut self, pool: &Pool) {
         if let Some(sockets) = &mut self.sockets {
-            sockets.retry(self.listener);
+            sockets.retry(self.listener, pool);
         }
     }
 }

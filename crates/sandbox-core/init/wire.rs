@@ -204,8 +204,9 @@ pub const MSG_FAILED: u32 = 3;
 /// The shell has exited, and the value is its exit code.
 ///
 /// A report of a worker on a command's channel is `u32` `RESULT_…`, `u32` value, `u32` `LIMIT_…`,
-/// and `u32` the number of calls in this session that may have created a watched name. The host can
-/// send `u32` the number of a signal for the shell's process group on the same channel, or
+/// `u32` the number of connections of this session without a route while the command ran, and `u32`
+/// the number of calls in this session that may have created a watched name. The host can send
+/// `u32` the number of a signal for the shell's process group on the same channel, or
 /// [`TO_FOREGROUND`] or [`TO_BACKGROUND`].
 pub const RESULT_EXITED: u32 = 1;
 /// The value is the signal that killed the shell.
@@ -237,7 +238,7 @@ pub const TO_BACKGROUND: u32 = 1 << 17;
 /// Maximum length of a notice to the client of a wrapped command.
 pub const MAX_NOTICE_BYTES: usize = 2048;
 /// Length of a report.
-pub const REPORT_BYTES: usize = 16;
+pub const REPORT_BYTES: usize = 20;
 /// The command reached no limit of its control group, or has no group.
 pub const LIMIT_NONE: u32 = 0;
 /// The kernel killed a process because memory had run out.

@@ -8,6 +8,8 @@
 
 mod supervision;
 
+use core::cell::Cell;
+
 use crate::body::Body;
 use crate::cgroup::{Group, Watch};
 use crate::network::Network;
@@ -104,7 +106,7 @@ pub fn run(session: &Session, index: WorkerIndex, announce: Announce) -> ! {
     else {
         sys::exit(1)
     };
-    let worker = Worker { session, events, watch };
+    let worker = Worker { session, events, watch, unroutable_before: Cell::new(0) };
     for _ in 0..MAX_COMMANDS {
         let mut fds = [-1; MAX_FDS];
         let received = worker.receive(index, buffer, &mut fds);
@@ -130,7 +132,9 @@ pub fn run(session: &Session, index: WorkerIndex, announce: Announce) -> ! {
         if next == Next::Wait {
             session.pool.add_idle(index);
         }
-        Reply { kind, value, limit, creations: session.pool.creations() }.send(channel);
+        let unroutable = session.pool.unroutable().wrapping_sub(worker.unroutable_before.get());
+        let creations = session.pool.creations();
+        Reply { kind, value, limit, unroutable, creations }.send(channel);
         sys::close(channel);
         if next == Next::End {
             break;
@@ -173,6 +177,8 @@ struct Worker<'s> {
     /// Becomes readable when a child exits.
     events: Fd,
     watch: Watch,
+    /// Number of connections without a route in the session before the command began.
+    unroutable_before: Cell<u32>,
 }
 
 impl Worker<'_> {
@@ -225,6 +231,7 @@ impl Worker<'_> {
             return Ok((kind, value, Next::End));
         }
         self.check_host(&request);
+        self.unroutable_before.set(self.session.pool.unroutable());
         let child = request.start(&self.session.tier, None, stack)?;
         request.close_streams();
         let (kind, value) = self.supervise(child, &request);
@@ -305,6 +312,7 @@ impl Worker<'_> {
         }
         request.command = CStr::new(&buffer[4..received]).ok_or(Errno::INVAL)?;
         self.check_host(request);
+        self.unroutable_before.set(self.session.pool.unroutable());
         let given = match child {
             Some(pid) => prestart.give(pid, request.command).is_ok().then_some(pid),
             None => None,

@@ -81,3 +81,4 @@ pub use probe::probe;
 pub use pseudo_terminal::{PseudoTerminal, RawTerminal, TerminalSize, read_terminal};
 pub use support::unsupported_network_key;
 pub use tree::HostTree;
+pub use wrapped::WrappedEnd;

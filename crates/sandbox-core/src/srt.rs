@@ -174,6 +174,7 @@ impl Sandbox for SrtSandbox {
             sandbox_ended: None,
             killed: Vec::new(),
             limit: None,
+            unroutable: 0,
             elapsed: started.elapsed(),
         })
     }

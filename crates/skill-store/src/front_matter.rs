@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::Deserialize;
+use serde_json::{Map, Value};
 
 use crate::error_kind::ErrorKind;
 use crate::names::is_deceptive_in_text;
@@ -172,6 +173,15 @@ impl FrontMatter {
     /// no description. It has only the deviations that keep it from being accepted.
     pub fn parse_leniently(skill_file: &[u8]) -> Result<(Self, Vec<Deviation>), FrontMatterError> {
         Self::parse_for(skill_file, Strictness::Lenient)
+    }
+
+    /// Returns every field of the front matter as JSON, as its author wrote it, without a check.
+    ///
+    /// # Errors
+    /// Returns [`FrontMatterError`] if the front matter is absent, or is no map in YAML.
+    pub fn fields(skill_file: &[u8]) -> Result<Map<String, Value>, FrontMatterError> {
+        let yaml = front_matter(skill_file)?;
+        serde_saphyr::from_str(yaml).map_err(|error| yaml_error(message(&error)))
     }
 
     /// Parses like [`Self::parse_leniently`]. A strict error has all deviations.

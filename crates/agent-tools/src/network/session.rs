@@ -282,8 +282,13 @@ impl Observed {
     /// Returns the refused connections since the command began. They may be those of others that
     /// ran meanwhile.
     pub(crate) fn refusals(&self) -> Refusals {
+        refusals(&self.journal.since(self.mark), self.is_shared())
+    }
+
+    /// Returns whether other commands have run meanwhile.
+    pub(crate) fn is_shared(&self) -> bool {
         let is_last = self.commands.begun.load(Ordering::Relaxed) == self.number;
-        refusals(&self.journal.since(self.mark), self.has_overlapped || !is_last)
+        self.has_overlapped || !is_last
     }
 }
 

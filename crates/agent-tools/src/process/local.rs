@@ -26,8 +26,8 @@ use crate::denials;
 use crate::engine::{Engine, RunningCommand};
 use crate::network::Observed;
 use crate::output::MirrorNotes;
-use crate::redaction::Redaction;
-use crate::session::{LocalSession, Stop};
+use crate::redaction::{OutputRedactor, Redaction};
+use crate::session::{Failures, LocalSession, Stop};
 use crate::sharing::CallGuard;
 use crate::tool_error::ToolError;
 use crate::tools::bash::{BashOutput, MAX_KILLED, limit_key};
@@ -180,11 +180,10 @@ impl LocalSession {
             }
         };
         let loadout = self.variables.current();
-        let redaction = Redaction::new(rest.redact.then_some(&*loadout.redactor));
+        let mut redaction = Redaction::new(rest.redact.then_some(&*loadout.redactor));
         let unredacted = rest.tail.text();
-        let mut denied = self.explain_stderr(&unredacted, &rest.text);
         let refused = rest.connections.refusals();
-        denied.extend(refused.denials);
+        let mut denied = refused.denials;
         let earlier = std::mem::take(&mut *lock(&rest.quarantined));
         denied.extend(earlier.iter().chain(&ran.quarantined).map(|quarantined| {
             let reason = self.denial_reason(&quarantined.path, Access::Write);
@@ -200,7 +199,12 @@ impl LocalSession {
         output.time_limit_ms =
             ended.exceeded.map(|limit| u64::try_from(limit.as_millis()).unwrap_or(u64::MAX));
         output.limit_reached = ran.limit_reached().and_then(limit_key);
-        output.hint = self.hint(&unredacted, &denied);
+        output.hint = {
+            let Conclusion { text: command, connections, .. } = rest;
+            let (stderr, denied, unroutable) = (&unredacted, &denied, ran.unroutable);
+            let failures = Failures { stderr, command, unroutable, connections, denied };
+            self.hint(&failures, &mut redaction)
+        };
         (output.denied, output.denied_omitted) = (denied, refused.omitted);
         output.killed = ran.killed;
         output.killed.truncate(MAX_KILLED);
@@ -222,7 +226,7 @@ impl LocalSession {
         }
         // A process has no streams in its result.
         output.stdout.clear();
-        output.warnings = self.variables.take_unreported();
+        output.warnings = self.variables.take_warnings(&loadout);
         output.redact(redaction);
         if let Err((stream, source)) = ended.written {
             return Err(ToolError::Write { path: stream.to_owned(), source });

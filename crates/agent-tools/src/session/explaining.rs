@@ -3,13 +3,28 @@
 use std::path::{Path, PathBuf};
 
 use policy::{Access, Remedy, Verdict};
+use sandbox_core::Tier;
 
 use super::local::LocalSession;
 use crate::denials::{self, Denial, Judge, Reason};
 use crate::hints::{self, Connections};
-use crate::network::{explain_host, host_remedy};
+use crate::network::{Observed, explain_host, host_remedy};
+use crate::printable::Printable;
+use crate::redaction::Redaction;
 use crate::remedies::remedy_option;
 use crate::tool_error::ToolError;
+
+/// The known facts about the failures of a command that has ended.
+pub(crate) struct Failures<'c> {
+    /// The end of standard error.
+    pub(crate) stderr: &'c str,
+    pub(crate) command: &'c str,
+    /// The number of connections that had no route.
+    pub(crate) unroutable: u32,
+    pub(crate) connections: &'c Observed,
+    /// The accesses that the engine has refused.
+    pub(crate) denied: &'c [Denial],
+}
 
 impl LocalSession {
     /// Returns an error if the policy denies access to a path as the kernel sees it.
@@ -44,20 +59,46 @@ impl LocalSession {
         }
     }
 
-    /// Explains the failures on a command's standard error that the policy caused.
-    pub(crate) fn explain_stderr(&self, stderr: &str, command: &str) -> Vec<Denial> {
-        denials::find(stderr, command, self.dir(), self)
+    /// Returns the hint of a result, a line for each guess, without the values of variables.
+    pub(crate) fn hint(&self, ran: &Failures<'_>, redaction: &mut Redaction<'_>) -> Option<String> {
+        let is_known = |guess: &Denial| {
+            ran.denied.iter().any(|it| (&it.target, it.access) == (&guess.target, guess.access))
+        };
+        let mut guesses = denials::find(ran.stderr, ran.command, self.dir(), self);
+        guesses.retain(|guess| !is_known(guess));
+        let has_connection = |denials: &[Denial]| denials.iter().any(|it| it.access == "connect");
+        let is_explained = has_connection(&guesses) || has_connection(ran.denied);
+        let connections = match () {
+            () if self.network.is_open() || is_explained => Connections::Explained,
+            () if ran.unroutable > 0 => Connections::Unroutable,
+            () => Connections::Unexplained,
+        };
+        let mut lines: Vec<String> = guesses.iter().map(ToString::to_string).collect();
+        let no_network = || self.no_network(connections, ran.connections);
+        lines.extend(hints::find(ran.stderr, &self.settings.tier, connections, no_network));
+        for line in &mut lines {
+            redaction.apply(line);
+            // A path may have a line feed.
+            *line = Printable(&line).to_string();
+        }
+        (!lines.is_empty()).then(|| lines.join("\n"))
     }
 
-    /// Returns a hint about a failure that no rule of the policy explains.
-    pub(crate) fn hint(&self, stderr: &str, denied: &[Denial]) -> Option<String> {
-        let is_connection = |denial: &Denial| denial.access == "connect";
-        let connections = if self.network.is_open() || denied.iter().any(is_connection) {
-            Connections::Explained
-        } else {
-            Connections::Unexplained
+    /// Explains that the session has no network.
+    fn no_network(&self, connections: Connections, observed: &Observed) -> String {
+        let mut text = "the session has no network, so use what is installed".to_owned();
+        let allow = Remedy::AllowDomain("HOST".to_owned());
+        let change = match &self.settings.tier {
+            Tier::Namespaces => self.change(&allow, |_| true),
+            Tier::Landlock { .. } => self.change(&Remedy::UseNamespaces, |_| true),
         };
-        hints::find(stderr, &self.settings.tier, connections)
+        if let Some(change) = change {
+            text += &format!("; to allow a host, {change}");
+        }
+        if connections == Connections::Unroutable && observed.is_shared() {
+            text += "; another command ran at the same time";
+        }
+        text
     }
 }
 

@@ -45,7 +45,7 @@ pub(crate) struct LocalSession {
     pub(crate) outputs: Arc<Mutex<KeptOutputs>>,
     /// Held during an edit, so that none loses the result of another one.
     pub(crate) edits: tokio::sync::Mutex<()>,
-    pub(crate) calls: CallJournal,
+    pub(crate) calls: Arc<CallJournal>,
     /// The last field, because dropping it unlocks the session.
     pub(crate) workspace: Workspace,
 }
@@ -100,7 +100,7 @@ impl LocalSession {
             processes: Processes::default(),
             outputs: Arc::default(),
             edits: tokio::sync::Mutex::default(),
-            calls: CallJournal::in_directory(workspace.state.dir().path()),
+            calls: Arc::new(CallJournal::in_directory(workspace.state.dir().path())),
             workspace,
         }
     }
@@ -139,6 +139,8 @@ impl LocalSession {
         let sandbox = self.sandbox();
         let mut spec = self.command_spec(command, &*sandbox);
         (spec.timeout, spec.linger) = (timeout, linger);
+        let redactor = Arc::clone(&self.variables.current().redactor);
+        sandbox.observe_wrapped_commands(Arc::clone(&self.calls).wrapped_recorder(redactor));
         sandbox.wrap_command(&spec).map_err(|source| ToolError::Exec { source })
     }
 

@@ -103,6 +103,8 @@ pub(crate) struct Loadout {
     pub(crate) output: Arc<OutputRedactor>,
     /// The variables that commands use without their values.
     pub(crate) masks: Arc<Masks>,
+    /// Warnings about the variables that commands lack. Each result has them.
+    pub(crate) lacking: Vec<String>,
     revision: Option<Revision>,
 }
 
@@ -151,9 +153,13 @@ impl SessionVariables {
         Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Returns the warnings since the last call.
-    pub(crate) fn take_unreported(&self) -> Vec<String> {
-        std::mem::take(&mut *lock(&self.unreported))
+    /// Returns the warnings of a result: those about variables that its command lacked, and those
+    /// that no result has reported.
+    pub(crate) fn take_warnings(&self, loadout: &Loadout) -> Vec<String> {
+        let mut warnings = loadout.lacking.clone();
+        let new = std::mem::take(&mut *lock(&self.unreported));
+        warnings.extend(new.into_iter().filter(|warning| !loadout.lacking.contains(warning)));
+        warnings
     }
 
     /// Gives commands the variables that a skill requests, instead of those that the skill of this
@@ -263,62 +269,68 @@ impl EnvironmentRecipe {
         if self.redacts_logs {
             log_redaction::register(&redactor);
         }
-        let mut warnings = self.warnings(loaded, &given, &environment, &redactor);
+        let lacking = self.lacking(loaded, &given, &environment);
+        let mut warnings = lacking.clone();
+        warnings.extend(replaced_and_short(&environment, &redactor));
         warnings.extend(masked.warnings);
         let (revision, masks) = (loaded.revision.clone(), Arc::new(masked.masks));
-        (Loadout { environment, redactor, output, masks, revision }, values, warnings)
+        let loadout = Loadout { environment, redactor, output, masks, lacking, revision };
+        (loadout, values, warnings)
     }
 
     fn gives(&self, name: &str) -> bool {
         self.selected.gives(name)
     }
 
-    fn warnings(
+    /// Warns about the variables that commands lack, by reason.
+    fn lacking(
         &self,
         loaded: &LoadedVariables,
         given: &secrets::Variables,
         environment: &Environment,
-        redactor: &Redactor,
     ) -> Vec<String> {
         let skipped: Vec<_> =
             loaded.skipped.iter().filter(|skipped| self.gives(&skipped.name)).collect();
-        let named = skipped.iter().take(MAX_NAMED);
-        let mut warnings: Vec<String> =
-            named.map(|skipped| format!("variable {}: {}", skipped.name, skipped.reason)).collect();
-        if let more @ 1.. = skipped.len().saturating_sub(MAX_NAMED) {
-            warnings.push(format!("{more} more variables were skipped"));
-        }
         let is_absent = |name: &&String| {
             given.get(name).is_none() && !skipped.iter().any(|skipped| skipped.name == **name)
         };
-        let absent: Vec<_> = self.selected.names().into_iter().filter(is_absent).collect();
-        let lists = [
-            (absent, "selected, but not in the source"),
-            (environment.overridden.iter().collect(), "the session sets it itself"),
-            (
-                environment.omitted.iter().collect(),
-                "omitted, because a command's environment would be too large",
-            ),
-        ];
-        for (names, reason) in lists {
-            warnings.extend(list("variable", &names).map(|names| format!("{names}: {reason}")));
+        let mut reasons: Vec<(String, Vec<&String>)> = Vec::new();
+        for skipped in &skipped {
+            let reason = skipped.reason.to_string();
+            match reasons.iter_mut().find(|(known, _)| *known == reason) {
+                Some((_, names)) => names.push(&skipped.name),
+                None => reasons.push((reason, vec![&skipped.name])),
+            }
         }
-        let short: Vec<_> = redactor.unredacted().iter().collect();
-        let short = list("variable", &short);
-        warnings.extend(short.map(|names| format!("{names}: too short to be redacted in results")));
-        warnings
+        let absent = self.selected.names().into_iter().filter(is_absent).collect();
+        reasons.push(("selected, but not in the source".to_owned(), absent));
+        let omitted = "omitted, because a command's environment would be too large".to_owned();
+        reasons.push((omitted, environment.omitted.iter().collect()));
+        let named = reasons.iter();
+        named.filter_map(|(reason, names)| Some(format!("{}: {reason}", list(names)?))).collect()
     }
 }
 
+/// Warns about variables whose value is not that of the source, or is shown in results.
+fn replaced_and_short(environment: &Environment, redactor: &Redactor) -> Vec<String> {
+    let (overridden, short) = (environment.overridden.iter(), redactor.unredacted().iter());
+    let lists = [
+        (overridden.collect::<Vec<_>>(), "the session sets it itself"),
+        (short.collect(), "too short to be redacted in results"),
+    ];
+    let warnings = lists.iter();
+    warnings.filter_map(|(names, reason)| Some(format!("{}: {reason}", list(names)?))).collect()
+}
+
 /// Names the first of several variables; `None` without any.
-fn list(noun: &str, names: &[&String]) -> Option<String> {
+fn list(names: &[&String]) -> Option<String> {
     let shown: Vec<&str> = names.iter().take(MAX_NAMED).map(|name| name.as_str()).collect();
     let more = names.len() - shown.len();
     let (plural, shown) = (if names.len() == 1 { "" } else { "s" }, shown.join(", "));
     match (names.len(), more) {
         (0, _) => None,
-        (_, 0) => Some(format!("{noun}{plural} {shown}")),
-        _ => Some(format!("{noun}{plural} {shown} and {more} more")),
+        (_, 0) => Some(format!("variable{plural} {shown}")),
+        _ => Some(format!("variable{plural} {shown} and {more} more")),
     }
 }
 

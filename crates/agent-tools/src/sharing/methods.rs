@@ -146,8 +146,11 @@ calls! {
         |_, session| Ok(session.workspace.status().await);
     10: WrapCommand<'_> => String, ToolError,
         |call, session| {
-            let line = async { session.wrap_command(&call.command, call.timeout, call.linger) };
-            session.record("wrap", &call.command, line).await
+            match session.wrap_command(&call.command, call.timeout, call.linger) {
+                // Each run of the line is recorded when it ends.
+                Ok(line) => Ok(line),
+                Err(error) => session.record("wrap", &call.command, async { Err(error) }).await,
+            }
         };
     11: Delete => (), CloseError,
         |_, session| session.delete().await;

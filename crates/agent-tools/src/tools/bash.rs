@@ -21,7 +21,7 @@ use crate::printable::Printable;
 use crate::process::Variables;
 use crate::redaction::Redaction;
 use crate::rules::Rules;
-use crate::session::{LocalSession, Session};
+use crate::session::{Failures, LocalSession, Session};
 use crate::sharing::Bash;
 use crate::tool_error::ToolError;
 
@@ -316,9 +316,8 @@ impl LocalSession {
         let max = call.max_output;
         let stdout = self.display("stdout", stdout, max, &sandbox, &mut redaction).await?;
         let stderr = self.display("stderr", stderr, max, &sandbox, &mut redaction).await?;
-        let mut denied = self.explain_stderr(&unredacted, &call.command);
         let refused = connections.refusals();
-        denied.extend(refused.denials);
+        let mut denied = refused.denials;
         denied.extend(ran.quarantined.iter().map(|quarantined| {
             let reason = self.denial_reason(&quarantined.path, Access::Write);
             denials::from_quarantined(quarantined, reason)
@@ -336,7 +335,14 @@ impl LocalSession {
         let limit = u64::try_from(call.timeout.as_millis()).unwrap_or(u64::MAX);
         output.time_limit_ms = output.timed_out.then_some(limit);
         output.limit_reached = ran.limit_reached().and_then(limit_key);
-        output.hint = self.hint(&unredacted, &denied);
+        let failures = Failures {
+            stderr: &unredacted,
+            command: &call.command,
+            unroutable: ran.unroutable,
+            connections: &connections,
+            denied: &denied,
+        };
+        output.hint = self.hint(&failures, &mut redaction);
         (output.denied, output.denied_omitted) = (denied, refused.omitted);
         output.killed = ran.killed;
         output.killed.truncate(MAX_KILLED);
@@ -356,7 +362,7 @@ impl LocalSession {
             }
             Err(error) => return Err(self.sync_failed(error).await),
         }
-        output.warnings = self.variables.take_unreported();
+        output.warnings = self.variables.take_warnings(&loadout);
         output.redact(redaction);
         Ok(BashResult::new(output, command_stdout_bytes))
     }

@@ -12,6 +12,7 @@ mod paths;
 mod places;
 mod policy;
 mod redaction;
+pub(crate) mod remedies;
 mod served;
 mod session;
 mod sharing;

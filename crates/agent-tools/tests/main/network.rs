@@ -1,5 +1,6 @@
 //! Sessions with a network, against servers on loopback. No name resolves outside.
 
+mod absent;
 mod asking;
 mod authority;
 mod capture;

@@ -18,6 +18,7 @@ impl Errno {
     pub const TOO_BIG: Self = Self(7);
     pub const AFNOSUPPORT: Self = Self(97);
     pub const ADDRINUSE: Self = Self(98);
+    pub const NETUNREACH: Self = Self(101);
     pub const CONNREFUSED: Self = Self(111);
     pub const ALREADY: Self = Self(114);
     pub const INPROGRESS: Self = Self(115);

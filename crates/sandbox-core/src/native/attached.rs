@@ -44,8 +44,7 @@ pub struct AttachedCommand {
     signals: OwnedWriteHalf,
     cwd: PathBuf,
     began: Began,
-    /// The status, the count of watched creations and the limit, once they have been reported.
-    reported: Option<(CommandStatus, u32, Option<Limit>)>,
+    reported: Option<Reported>,
     pumps: Pumps,
     terminal: Option<Terminal>,
     linger: Duration,
@@ -63,6 +62,15 @@ pub struct AttachedCommand {
     is_killed: bool,
     connection: Arc<Connection>,
     mounts: Arc<Mounts>,
+}
+
+/// The end of a command, as its worker reports it.
+#[derive(Clone, Copy, Debug)]
+struct Reported {
+    status: CommandStatus,
+    limit: Option<Limit>,
+    unroutable: u32,
+    watched_creations: u32,
 }
 
 /// Sends the request for a command on these streams.
@@ -234,7 +242,7 @@ impl AttachedCommand {
     /// # Cancel safety
     /// After the future is dropped, `next_event` can be called again.
     pub async fn next_event(&mut self) -> Result<AttachedEvent, ExecError> {
-        let (status, watched_creations, limit) = loop {
+        let Reported { status, limit, unroutable, watched_creations } = loop {
             if let Some(reported) = self.reported {
                 break reported;
             }
@@ -243,7 +251,10 @@ impl AttachedCommand {
                 message = next_message(&self.report) => match message {
                     // The worker had not begun the command. It exits without a report.
                     Err(_) if self.is_killed && self.connection.is_open() => {
-                        self.reported = Some((CommandStatus::Signaled(KILL), 0, None));
+                        let status = CommandStatus::Signaled(KILL);
+                        let (limit, unroutable, watched_creations) = (None, 0, 0);
+                        self.reported =
+                            Some(Reported { status, limit, unroutable, watched_creations });
                         continue;
                     }
                     message => message?,
@@ -274,11 +285,13 @@ impl AttachedCommand {
                 Message::Lingers => self.lingers_until = Some(Instant::now() + self.linger),
                 Message::Killed(names) => self.killed = names,
                 Message::Report(report) => {
-                    let watched_creations = report.watched_creations;
+                    let (unroutable, watched_creations) =
+                        (report.unroutable, report.watched_creations);
                     let (killed, timed_out, outgrew) = (Vec::new(), false, self.outgrew);
                     let outcome = Outcome { report, timed_out, outgrew, killed };
                     let status = outcome.status(self.connection.shell(), &self.cwd)?;
-                    self.reported = Some((status, watched_creations, outcome.limit()));
+                    let limit = outcome.limit();
+                    self.reported = Some(Reported { status, limit, unroutable, watched_creations });
                 }
             }
         };
@@ -299,6 +312,7 @@ impl AttachedCommand {
             status,
             killed: std::mem::take(&mut self.killed),
             limit: limit.or(is_too_large.then_some(Limit::SessionSize)),
+            unroutable,
             quarantined,
             sandbox_ended,
         }))
@@ -355,6 +369,8 @@ pub struct AttachedOutcome {
     /// The limit that the kernel reports for the command as a whole, or the size of the session
     /// directory.
     pub limit: Option<Limit>,
+    /// Like [`CommandOutput::unroutable`](crate::CommandOutput::unroutable).
+    pub unroutable: u32,
     /// Files that the command created although the policy denies their paths.
     pub quarantined: Vec<Quarantined>,
     /// The reason for which the sandbox ended after the command, if it did.

@@ -19,7 +19,7 @@ use super::plan;
 use super::prestart::Prestart;
 use super::pseudo_terminal::{PseudoTerminal, TerminalSize};
 use super::refresh::{CompiledPolicy, Mounts, NOT_REFRESHED};
-use super::wrapped::WrappedCommands;
+use super::wrapped::{WrappedCommands, WrappedEnd};
 use crate::files::{SessionDir, Usage};
 use crate::internal::blocking;
 use crate::sandbox::{
@@ -232,6 +232,12 @@ impl NativeSandbox {
     pub fn wrap_command(&self, spec: &CommandSpec) -> Result<String, ExecError> {
         self.connection.check_process()?;
         self.wrapped.wrap(&self.connection, &self.mounts, spec)
+    }
+
+    /// Tells `observer` of each end of a command of [`NativeSandbox::wrap_command`], before its
+    /// client exits. It replaces an earlier observer, and is called in a thread of the client.
+    pub fn observe_wrapped_commands(&self, observer: impl Fn(WrappedEnd) + Send + Sync + 'static) {
+        self.wrapped.observe(Arc::new(observer));
     }
 
     /// Returns whether the session directory stays within its limits if the host adds this much to

@@ -64,6 +64,7 @@ pub(super) async fn exec(
         quarantined,
         sandbox_ended,
         limit,
+        unroutable: outcome.report.unroutable,
         killed: outcome.killed,
         elapsed: started.elapsed(),
     };

@@ -20,18 +20,25 @@ pub(super) struct Report {
     kind: u32,
     value: u32,
     limit: u32,
+    /// Number of connections without a route in this session while the command ran.
+    pub(super) unroutable: u32,
     /// Number of files created in this session under a watched name.
     pub(super) watched_creations: u32,
 }
 
 impl Report {
-    fn of(message: &[u8; wire::REPORT_BYTES]) -> Self {
+    pub(super) fn of(message: &[u8; wire::REPORT_BYTES]) -> Self {
         let mut words = message
             .chunks_exact(4)
             .map(|word| u32::from_le_bytes([word[0], word[1], word[2], word[3]]));
-        let [kind, value, limit, watched_creations] =
+        let [kind, value, limit, unroutable, watched_creations] =
             std::array::from_fn(|_| words.next().unwrap_or_default());
-        Self { kind, value, limit, watched_creations }
+        Self { kind, value, limit, unroutable, watched_creations }
+    }
+
+    /// Returns whether SIGKILL has ended the shell.
+    pub(super) fn was_killed(&self) -> bool {
+        self.kind == wire::RESULT_SIGNALED && self.value == SIGKILL
     }
 }
 
@@ -130,7 +137,8 @@ pub(super) async fn wait_exit(
             // of the command is alive either.
             Err(_) if timed_out || outgrew || is_stopped => {
                 let (kind, value) = (wire::RESULT_SIGNALED, SIGKILL);
-                let report = Report { kind, value, limit: wire::LIMIT_NONE, watched_creations: 0 };
+                let (limit, unroutable, watched_creations) = (wire::LIMIT_NONE, 0, 0);
+                let report = Report { kind, value, limit, unroutable, watched_creations };
                 return Ok(Outcome { report, timed_out, outgrew, killed });
             }
             Err(error) => return Err(error),

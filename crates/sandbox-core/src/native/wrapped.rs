@@ -9,9 +9,10 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
+use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, Weak};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use rustix::fs::MemfdFlags;
 use rustix::net::{
@@ -20,11 +21,13 @@ use rustix::net::{
 };
 use rustix::process::{Pid, geteuid, getpid};
 
+use super::attached::AttachedOutcome;
 use super::connection::Connection;
 use super::memory_file::memory_file;
+use super::outcome::{Outcome, Report};
 use super::outstanding::Began;
 use super::process::PROGRAM;
-use super::refresh::Mounts;
+use super::refresh::{Mounts, Settled};
 use super::registry::{MAX_COMMANDS, Registry};
 use super::request;
 use super::size::SizeWatch;
@@ -40,9 +43,29 @@ const MAX_CLIENTS: usize = 1_024;
 /// Size of the stack of a client's thread. It may compile the policy.
 const STACK_BYTES: usize = 512 * 1024;
 
+/// The end of a wrapped command.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct WrappedEnd {
+    /// The command.
+    pub spec: Arc<CommandSpec>,
+    /// The time at which it began.
+    pub began: SystemTime,
+    /// Its duration.
+    pub elapsed: Duration,
+    /// Its outcome; `None` if it could not be started, or was killed together with its client.
+    pub outcome: Option<AttachedOutcome>,
+}
+
+/// A receiver of the ends of wrapped commands.
+pub(super) type Observer = Arc<dyn Fn(WrappedEnd) + Send + Sync>;
+
 /// The wrapped commands of one sandbox, with the listener for their clients.
 #[derive(Default)]
-pub(super) struct WrappedCommands(Mutex<Option<Listener>>);
+pub(super) struct WrappedCommands {
+    listener: Mutex<Option<Listener>>,
+    observer: Arc<Mutex<Option<Observer>>>,
+}
 
 struct Listener {
     socket: Arc<UnixListener>,
@@ -72,7 +95,8 @@ impl Drop for Counted {
 
 impl Drop for WrappedCommands {
     fn drop(&mut self) {
-        if let Some(listener) = lock(&self.0).take().filter(|listener| listener.owner == getpid()) {
+        let listener = lock(&self.listener).take();
+        if let Some(listener) = listener.filter(|listener| listener.owner == getpid()) {
             // Wakes the thread, which then exits.
             let _ = rustix::net::shutdown(&listener.socket, Shutdown::Both);
         }
@@ -82,8 +106,13 @@ impl Drop for WrappedCommands {
 impl WrappedCommands {
     /// Returns whether a command is running.
     pub(super) fn are_running(&self) -> bool {
-        let listener = lock(&self.0);
+        let listener = lock(&self.listener);
         listener.as_ref().is_some_and(|listener| listener.running.load(Ordering::SeqCst) > 0)
+    }
+
+    /// Replaces the receiver of the ends of commands.
+    pub(super) fn observe(&self, observer: Observer) {
+        *lock(&self.observer) = Some(observer);
     }
 
     /// Returns the shell string of a command. No shell expands any character of it.
@@ -95,7 +124,7 @@ impl WrappedCommands {
     ) -> Result<String, ExecError> {
         // Reports a command that could never run to the caller, not to a later client.
         request::encode(connection, spec, wire::COMMAND_MAY_LINGER)?;
-        let mut listener = lock(&self.0);
+        let mut listener = lock(&self.listener);
         let listener = match &mut *listener {
             Some(listener) => listener,
             none => {
@@ -104,6 +133,7 @@ impl WrappedCommands {
                     mounts: Arc::downgrade(mounts),
                     commands: Arc::default(),
                     running: Arc::default(),
+                    observer: Arc::clone(&self.observer),
                 };
                 none.insert(listen(session).map_err(|source| ExecError::Host {
                     operation: "listen for wrapped commands",
@@ -124,6 +154,7 @@ struct Session {
     commands: Arc<Mutex<Registry>>,
     /// Number of commands that are running.
     running: Arc<AtomicUsize>,
+    observer: Arc<Mutex<Option<Observer>>>,
 }
 
 fn listen(session: Session) -> io::Result<Listener> {
@@ -165,6 +196,9 @@ fn accept(socket: &UnixListener, session: &Arc<Session>) {
 
 /// A command that runs on the streams of a client.
 struct Started {
+    spec: Arc<CommandSpec>,
+    began_at: (SystemTime, Instant),
+    observer: Option<Observer>,
     mounts: Arc<Mounts>,
     began: Began,
     pumps: Pumps,
@@ -200,7 +234,7 @@ impl Session {
         let Stdio { streams, pumps } =
             Stdio::of(streams.each_ref().map(AsFd::as_fd), [false; 3], &mounts.plan())
                 .map_err(|error| refused(error.to_string()))?;
-        let began = mounts.begin();
+        let (began, began_at) = (mounts.begin(), (SystemTime::now(), Instant::now()));
         let running = Counted::new(&self.running);
         let (channel, end) = UnixStream::pair()?;
         let body = request::encode(&connection, &spec, wire::COMMAND_MAY_LINGER)
@@ -213,7 +247,17 @@ impl Session {
         let times = [milliseconds(spec.timeout), milliseconds(spec.linger)].concat();
         send(client, &times, channel.as_fd())?;
         let size = connection.size().watch();
-        Ok(Started { mounts, began, pumps, size, channel, _running: running })
+        Ok(Started {
+            spec,
+            began_at,
+            observer: lock(&self.observer).clone(),
+            mounts,
+            began,
+            pumps,
+            size,
+            channel,
+            _running: running,
+        })
     }
 }
 
@@ -248,23 +292,50 @@ impl Started {
     /// Waits until the client has received the report of its command. Then answers with an exit
     /// code that replaces that of a command that succeeded, and with a text.
     fn finish(mut self, client: &UnixStream) {
-        let Some((report, outgrew)) = self.receive_report(client) else { return };
-        let Self { mounts, began, pumps, size, .. } = self;
-        pumps.finish();
-        let [.., a, b, c, d] = report;
-        let settled = mounts.settle_blocking(&began, u32::from_le_bytes([a, b, c, d]));
+        let Some((report, outgrew)) = self.receive_report(client) else {
+            return self.report_end(None);
+        };
+        std::mem::take(&mut self.pumps).finish();
+        let report = Report::of(&report);
+        let (unroutable, watched_creations) = (report.unroutable, report.watched_creations);
+        let timed_out = self.began_at.1.elapsed() >= self.spec.timeout && report.was_killed();
+        let ended = Outcome { report, timed_out, outgrew, killed: Vec::new() };
+        let settled = self.mounts.settle_blocking(&self.began, watched_creations);
         let mut text: String =
             settled.quarantined.iter().map(|file| format!("sandbox: {file}\n")).collect();
         if let Some(reason) = settled.sandbox_ended {
             text += &format!("sandbox: the session has ended: {reason}\n");
         }
         let code = if text.is_empty() { 0 } else { REFUSED };
-        if outgrew || size.is_exceeded_blocking() {
-            text += &format!("sandbox: limit reached: {}\n", Limit::SessionSize.name());
+        let is_too_large = self.size.is_exceeded_blocking();
+        let limit = ended.limit().or(is_too_large.then_some(Limit::SessionSize));
+        // The client has explained a command that did not start.
+        let nowhere = Path::new("");
+        let outcome = ended.status(nowhere, nowhere).ok().map(|status| {
+            let Settled { quarantined, sandbox_ended } = settled;
+            let killed = Vec::new();
+            AttachedOutcome { status, killed, limit, unroutable, quarantined, sandbox_ended }
+        });
+        let reached = outcome.as_ref().and_then(AttachedOutcome::limit_reached).or(limit);
+        if let Some(limit) = reached.filter(|limit| *limit != Limit::WallTime) {
+            text += &format!("sandbox: limit reached: {}\n", limit.name());
         }
+        self.report_end(outcome);
         let text = text.as_bytes();
         let text = &text[..text.len().min(wire::MAX_NOTICE_BYTES - 4)];
         answer(client, &[&code.to_le_bytes()[..], text].concat());
+    }
+
+    /// Tells the observer before the client exits.
+    fn report_end(&self, outcome: Option<AttachedOutcome>) {
+        let Some(observer) = &self.observer else { return };
+        let (began, instant) = self.began_at;
+        observer(WrappedEnd {
+            spec: Arc::clone(&self.spec),
+            began,
+            elapsed: instant.elapsed(),
+            outcome,
+        });
     }
 }
 

@@ -90,6 +90,10 @@ pub struct CommandOutput {
     /// directory.
     /// [`CommandOutput::limit_reached`] also derives limits from the status and the output.
     pub limit: Option<Limit>,
+    /// Number of connections that had no route, and of connections to name servers, of all
+    /// commands that ran at the time of this one. In a sandbox without a network, none of them
+    /// reached its destination. 0 for an engine that does not count them.
+    pub unroutable: u32,
     /// Time from the request to the last byte of output.
     pub elapsed: Duration,
 }
@@ -201,6 +205,7 @@ impl CommandOutput {
             sandbox_ended: None,
             killed: Vec::new(),
             limit: None,
+            unroutable: 0,
             elapsed: Duration::ZERO,
         }
     }

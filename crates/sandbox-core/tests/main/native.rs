@@ -150,6 +150,23 @@ async fn a_session_has_no_network_except_its_loopback() {
 }
 
 #[tokio::test]
+async fn connections_that_need_a_network_are_counted_although_the_program_hides_them() {
+    let fixture = fixture();
+    for (script, count) in [
+        ("true", 0),
+        ("(: < /dev/tcp/127.0.0.1/9) 2> /dev/null; true", 0),
+        ("(: < /dev/tcp/192.0.2.1/80) 2> /dev/null; true", 1),
+        ("(: < /dev/udp/2001:db8::1/80) 2> /dev/null; : | cat", 1),
+        // A name server is asked wherever it is.
+        ("(: < /dev/udp/127.0.0.53/53) 2> /dev/null; true", 1),
+        ("for n in 1 2 3; do (: < /dev/tcp/192.0.2.$n/80) 2> /dev/null; done; true", 3),
+        ("true", 0),
+    ] {
+        assert_eq!(fixture.run(script).await.unroutable, count, "{script}");
+    }
+}
+
+#[tokio::test]
 async fn a_command_inherits_nothing_from_the_host() {
     let fixture = fixture();
     let file = fs::File::open("/etc/passwd").unwrap();

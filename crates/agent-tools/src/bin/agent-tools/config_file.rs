@@ -14,6 +14,7 @@ use clap::{Arg, ArgAction, Command, Id};
 use toml::de::{DeArray, DeTable, DeValue};
 
 use crate::failure::Failure;
+use crate::similar::distance;
 
 /// The name of the file, below the home.
 pub(crate) const FILE: &str = "agent-tools.toml";
@@ -275,21 +276,6 @@ fn set_static(
 /// Keeps a text until the process ends, as the parser of the command line wants it.
 fn leak(value: &OsString) -> &'static std::ffi::OsStr {
     Box::leak(value.clone().into_boxed_os_str())
-}
-
-/// Returns the number of letters to change, add or remove (Levenshtein).
-fn distance(one: &str, other: &str) -> usize {
-    let other: Vec<char> = other.chars().collect();
-    let mut row: Vec<usize> = (0..=other.len()).collect();
-    for (index, letter) in one.chars().enumerate() {
-        let mut diagonal = std::mem::replace(&mut row[0], index + 1);
-        for (place, same) in other.iter().map(|found| *found == letter).enumerate() {
-            let replaced = diagonal + usize::from(!same);
-            diagonal = row[place + 1];
-            row[place + 1] = replaced.min(row[place] + 1).min(diagonal + 1);
-        }
-    }
-    row.last().copied().unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! The global options, resolved: home, store, variables and passphrase.
 
+mod existing;
 mod ignored;
 mod skills;
 

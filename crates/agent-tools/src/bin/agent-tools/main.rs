@@ -19,6 +19,7 @@ mod project_file;
 mod schemes;
 mod settings;
 mod signals;
+mod similar;
 mod stdin;
 mod times;
 mod toolset_args;
@@ -188,7 +189,7 @@ async fn run(cli: Cli) -> Result<ExitCode, Failure> {
     match cli.command {
         Command::Tool(command) => commands::tools::run(&context, command).await,
         Command::File(command) => commands::files::run(&context, command).await,
-        Command::Logs(args) => commands::logs::run(&context, &args),
+        Command::Logs(args) => commands::logs::run(&context, &args).await,
         Command::Prune(args) => {
             commands::prune::run(&context, args).await.map_err(Failure::into_failed)
         }

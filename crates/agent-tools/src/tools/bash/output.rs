@@ -62,12 +62,12 @@ pub struct BashOutput {
     /// Names of the processes that outlived the command's shell and were killed, at most 20.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub killed: Vec<String>,
-    /// The reason for a failure that no rule of the policy explains: no root, no privileges, no
-    /// network, or a gap of the Landlock tier.
+    /// Guesses about failures, one a line: at most 5 denials by the policy that messages on
+    /// standard error tell of, each as `read PATH: RULE; REMEDY`; and the lack of root, of a
+    /// privilege or of a network, or a gap of the Landlock tier.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hint: Option<String>,
-    /// Failures on standard error that the policy explains, at most 5; refused connections, at
-    /// most 5; and quarantined paths.
+    /// The accesses that the engine has refused: connections, at most 5, and quarantined paths.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub denied: Vec<Denial>,
     /// The number of further hosts to which connections were refused.
@@ -103,8 +103,8 @@ pub struct BashOutput {
     /// Names of the variables whose values `[redacted:NAME]` replaces in this result.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub redacted: Vec<String>,
-    /// Warnings from opening the session, which only the first result has, and from loading its
-    /// variables again.
+    /// Warnings about variables that the command lacks; and those from opening the session, which
+    /// only the first result has, and from loading its variables again.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
     /// The length of the command's output in `stdout`, which the block of links follows.
@@ -200,8 +200,8 @@ impl BashOutput {
         if let Some(limit) = limit_reached {
             let _ = writeln!(notes, "limit reached: {}", limit_name(limit));
         }
-        if let Some(hint) = hint {
-            let _ = writeln!(notes, "hint: {}", Printable(hint));
+        for line in hint.iter().flat_map(|hint| hint.lines()) {
+            let _ = writeln!(notes, "hint: {}", Printable(line));
         }
         if !killed.is_empty() {
             let names: Vec<String> =
@@ -215,7 +215,8 @@ impl BashOutput {
     /// Replaces the values of variables in everything but the streams, whose values are replaced
     /// before they are cut.
     pub(crate) fn redact(&mut self, mut redaction: Redaction<'_>) {
-        let notes = self.hint.iter_mut().chain(&mut self.unconfirmed).chain(&mut self.killed);
+        // The hint is redacted before its lines are joined.
+        let notes = self.unconfirmed.iter_mut().chain(&mut self.killed);
         notes.for_each(|text| redaction.apply(text));
         for denial in &mut self.denied {
             let Denial { target, access: _, rule, remedy, moved_to, is_shared: _ } = denial;
@@ -304,6 +305,16 @@ pub(crate) struct BashResult {
     command_stdout_bytes: usize,
 }
 
+/// Joins the warnings of a session and of one of its results.
+fn joined(mut warnings: Vec<String>, further: Vec<String>) -> Vec<String> {
+    for warning in further {
+        if !warnings.contains(&warning) {
+            warnings.push(warning);
+        }
+    }
+    warnings
+}
+
 impl BashResult {
     pub(super) fn new(output: BashOutput, command_stdout_bytes: usize) -> Self {
         Self { output, command_stdout_bytes }
@@ -320,7 +331,7 @@ impl BashResult {
         let own = output.stdout.get(..command_stdout_bytes);
         BashOutput {
             own_stdout: own.filter(|own| own.len() < all).map(str::to_owned),
-            warnings: warnings.into_iter().chain(output.warnings).collect(),
+            warnings: joined(warnings, output.warnings),
             command_stdout_bytes: if is_valid { command_stdout_bytes } else { all },
             ..output
         }
@@ -354,7 +365,7 @@ mod tests {
             timed_out: true,
             time_limit_ms: Some(1_500),
             limit_reached: Some("fileSize"),
-            hint: Some("no root".into()),
+            hint: Some("read /y: a rule\nno root".into()),
             killed: vec!["sleep".into(), "a\nb".into()],
             denied: vec![Denial {
                 target: "/x".into(),
@@ -392,7 +403,7 @@ mod tests {
              the same time\ndenied: and 8 more hosts\n\
              timed out after 1.5 s: the command and its children were killed\n\
              limit reached: file size\n\
-             hint: no root\n\
+             hint: read /y: a rule\nhint: no root\n\
              killed after the command: sleep, a\\nb\n\
              artifacts:\n  a: file:///a\n  and 1 more\n"
         );

@@ -167,12 +167,12 @@ fn calls_are_logged_with_their_codes_and_denials_and_without_secrets() {
     let calls = cli.run(&["logs", "--json"]).ok().json();
     assert_eq!(calls[0]["subject"], "echo [redacted:TOKEN]; cat /etc/shadow; exit 3");
     assert_eq!((calls[0]["call"].as_str(), calls[0]["exitCode"].as_i64()), (Some("bash"), Some(3)));
-    assert!(calls[0]["denied"][0].as_str().unwrap().starts_with("read /etc/shadow: "));
+    assert!(calls[0]["hint"].as_str().unwrap().starts_with("read /etc/shadow: "));
     assert_eq!((calls[1]["call"].as_str(), calls[1].get("error")), (Some("writeFile"), None));
     assert!(calls[2]["error"].as_str().unwrap().contains("none"));
     let failed = cli.run(&["logs", "--failed"]).ok().stdout;
     assert!(failed.contains("exit 3    bash: echo [redacted:TOKEN]"), "{failed}");
-    assert!(failed.contains("denied: read /etc/shadow") && !failed.contains("writeFile"));
+    assert!(failed.contains("hint: read /etc/shadow") && !failed.contains("writeFile"));
     let last = cli.run(&["logs", "default", "-n", "1"]).ok().stdout;
     assert!(last.contains("readFile: none") && !last.contains("bash"), "{last}");
 

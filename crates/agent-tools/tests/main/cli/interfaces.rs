@@ -33,8 +33,22 @@ fn a_wrapped_command_has_the_standard_streams_of_the_caller() {
         (late.code, late.stderr.lines().last()),
         (124, Some("timed out after 0.2 s: the command and its children were killed"))
     );
+    let large = cli.run(&["wrap", "ulimit -f 1; head -c 9999 /dev/zero > large"]);
+    assert!(large.stderr.ends_with("sandbox: limit reached: file size\n"), "{}", large.stderr);
     let logged = cli.run(&["logs"]).ok().stdout;
-    assert!(logged.contains("wrap: cat; echo e") && logged.contains("wrap: sleep 60"), "{logged}");
+    for line in
+        ["exit 7    wrap: cat; echo e", "timeout   wrap: sleep 60", "exit 153  wrap: ulimit"]
+    {
+        assert!(logged.contains(line), "{line}: {logged}");
+    }
+    assert!(logged.ends_with("\n    limit reached: file size\n"), "{logged}");
+    let calls = cli.run(&["logs", "--json"]).ok().json();
+    let of = |text: &str| {
+        let mut calls = calls.as_array().unwrap().iter();
+        calls.find(|call| call["subject"].as_str().unwrap().starts_with(text)).unwrap().clone()
+    };
+    assert!(of("sleep 60")["tookMs"].as_u64().unwrap() >= 200, "{calls}");
+    assert_eq!(of("ulimit")["limitReached"], "fileSize");
     let alone = cli.run(&["wrap", "--print", "true"]);
     assert_eq!(alone.code, 125);
     assert!(alone.stderr.contains("no other process has the session open"), "{}", alone.stderr);

@@ -45,3 +45,35 @@ fn a_session_whose_state_is_lost_is_named_as_such() {
         assert!(refused.stderr.contains("--user USER true"), "{args:?}: {}", refused.stderr);
     }
 }
+
+#[test]
+fn a_request_about_a_mistyped_session_names_a_similar_one_and_creates_none() {
+    let cli = Cli::new();
+    cli.run(&["bash", "--session", "report-1", "echo 1 > f"]).ok();
+    for args in [
+        &["ls", "--session", "reprot-1"][..],
+        &["cat", "--session", "reprot-1", "f"],
+        &["read-file", "--session", "reprot-1", "f"],
+        &["cp", "--session", "reprot-1", ":f", "out"],
+        &["logs", "reprot-1"],
+        &["session", "show", "reprot-1"],
+        &["session", "show", "--network", "reprot-1"],
+    ] {
+        let ran = cli.run(args);
+        assert!(
+            ran.code == 1 && ran.stderr.contains(" session reprot-1"),
+            "{args:?}: {}",
+            ran.stderr
+        );
+        assert!(ran.stderr.contains("did you mean report-1?"), "{args:?}: {}", ran.stderr);
+    }
+    let far = cli.run(&["ls", "--session", "other"]);
+    assert!(far.code == 1 && !far.stderr.contains("did you mean"), "{}", far.stderr);
+    assert_eq!(cli.run(&["session", "list"]).ok().stdout, "report-1\n");
+    // The store has a session that was closed.
+    cli.run(&["session", "close", "report-1"]).ok();
+    assert_eq!(cli.run(&["cat", "--session", "report-1", "f"]).ok().stdout, "1\n");
+    cli.run(&["session", "close", "report-1"]).ok();
+    let here = cli.run(&["logs", "report-1"]);
+    assert!(here.code == 1 && here.stderr.contains("fetches it from the store"), "{}", here.stderr);
+}

@@ -87,6 +87,18 @@ fn encrypted_variables_without_a_passphrase_are_skipped_with_a_warning() {
         "{}",
         ran.stderr
     );
+    assert_eq!(ran.stderr.matches("API_KEY").count(), 1, "{}", ran.stderr);
+    let required = cli.run(&["bash", "--require-variable", "API_KEY", "touch ran; true"]);
+    assert_eq!(required.code, 125);
+    // Each result of a server says what its command lacks.
+    let mut server = crate::mcp::Server::start_with(&cli, &["mcp"]);
+    for _ in 0..2 {
+        let ran = server.call("bash", serde_json::json!({ "command": "ls ran" }));
+        let warnings = ran["structuredContent"]["warnings"].as_array().unwrap();
+        assert_eq!(warnings.len(), 1, "{ran}");
+        assert!(warnings[0].as_str().unwrap().starts_with("variable API_KEY: "), "{ran}");
+        assert_eq!(ran["structuredContent"]["exitCode"], 2);
+    }
 }
 
 #[cfg(feature = "postgres")]

@@ -175,3 +175,49 @@ fn the_files_of_skills_are_resources() {
         assert_eq!(answer["error"]["code"], -32002, "{answer}");
     }
 }
+
+#[test]
+fn clients_that_know_skills_get_their_files_with_digests() {
+    const PLAIN: &str =
+        "---\nname: greet\ndescription: Greets people.\nmetadata:\n  team: a\n---\n";
+    const DIGEST: &str = "sha256:3a6eb0790f39ac87c94f3856b2dd2c5d110e6811602261a9a923d3bb23adc8b7";
+    let cli = Cli::new();
+    cli.write("greet/SKILL.md", PLAIN);
+    cli.write("greet/data/a é%.txt", "data");
+    let skill = cli.dir().join("greet");
+    cli.run(&["skill", "publish", skill.to_str().unwrap()]).ok();
+    let mut server = Server::start_with(&cli, &["mcp", "--skill", "greet@1"]);
+    let listed = server.request("skills/list", json!({}))["result"]["skills"].clone();
+    let front = json!({
+        "name": "greet", "description": "Greets people.", "metadata": { "team": "a" },
+    });
+    assert_eq!(listed.as_array().unwrap().len(), 1, "{listed}");
+    assert_eq!((&listed[0]["uri"], &listed[0]["frontmatter"]), (&json!(URI), &front));
+    let files = listed[0]["resources"].as_array().unwrap();
+    assert_eq!(files[0]["uri"], URI);
+    let data = "skill://greet/data/a%20%C3%A9%25.txt";
+    assert_eq!(files[1], json!({ "uri": data, "digest": DIGEST, "size": 4 }), "{listed}");
+    let mut ask = |method: &str, uri: &str| server.request(method, json!({ "uri": uri }));
+    assert_eq!(ask("skills/get", URI)["result"]["skill"], listed[0]);
+    assert_eq!(ask("resources/read", data)["result"]["contents"][0]["text"], "data");
+    let below = ask("resources/directory/read", "skill://greet")["result"]["resources"].clone();
+    let names: Vec<_> = below.as_array().unwrap().iter().map(|it| it["mimeType"].clone()).collect();
+    assert_eq!(names, ["text/markdown", "inode/directory"], "{below}");
+    for (method, uri) in [
+        ("skills/get", "skill://none/SKILL.md"),
+        ("skills/get", "skill://greet/data/SKILL.md"),
+        ("skills/get", "skill://greet"),
+        ("resources/directory/read", "skill://greet/SKILL.md"),
+        ("resources/directory/read", "skill://greet/.."),
+    ] {
+        let answer = ask(method, uri);
+        assert_eq!(answer["error"]["code"], -32602, "{uri}: {answer}");
+    }
+    let without = server.request("skills/get", json!({}));
+    assert!(without["error"]["message"].as_str().unwrap().contains("`uri`"), "{without}");
+    // A skill that breaks the specification, here by the agent, has no entry.
+    server.call("bash", json!({ "command": "sed -i s/greet/Other/ skills/greet/SKILL.md" }));
+    assert_eq!(server.request("skills/list", json!({}))["result"]["skills"], json!([]));
+}
+
+const URI: &str = "skill://greet/SKILL.md";

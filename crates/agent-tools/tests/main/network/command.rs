@@ -2,6 +2,7 @@
 
 use super::origin::Origin;
 use crate::cli::Cli;
+use crate::cli::remedies::{bash, remedy};
 use crate::mcp::Server;
 
 fn resolve(origin: &Origin) -> String {
@@ -248,4 +249,20 @@ fn questions_need_a_terminal() {
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(125), "{stderr}");
     assert!(stderr.contains("--ask needs a terminal"), "{stderr}");
+}
+
+#[test]
+fn the_options_that_allow_a_host_give_a_session_its_network() {
+    let (cli, origin) = (Cli::new(), Origin::start());
+    let resolve = format!("--resolve {}", resolve(&origin));
+    let get = "curl -sSf http://origin.test/";
+    let opened = remedy(&cli, "", get);
+    let option = opened.strip_prefix("use ").unwrap().split(" (network.").next().unwrap();
+    assert_eq!(bash(&cli, &format!("{option} {resolve}"), get).ok().stdout, "hello\n", "{opened}");
+    // If only the engine knows, the user names the host.
+    let silent = format!("{get} 2> /dev/null");
+    let opened = remedy(&cli, "", &silent);
+    let option = opened.split_once("to allow a host, use ").unwrap().1;
+    let option = option.split(" (network.").next().unwrap().replace("HOST", "origin.test");
+    assert_eq!(bash(&cli, &format!("{option} {resolve}"), &silent).ok().stdout, "hello\n");
 }

@@ -102,7 +102,9 @@ async fn a_session_without_allowed_hosts_has_no_listeners() {
     let ran = session.bash("curl -sS http://a.test/; cat /proc/net/tcp /proc/net/tcp6").await;
     let ran = ran.unwrap();
     assert_eq!(ran.stdout.lines().count(), 2, "{}", ran.stdout);
-    assert_eq!(ran.denied[0].rule, "the session has no network");
+    let hint = ran.hint.unwrap();
+    let remedy = "use --allow-host a.test (network.allowedDomains in settings)";
+    assert_eq!(hint, format!("connect a.test: the session has no network; {remedy}"));
     assert_eq!(session.network_events(), []);
     assert!(!fixture.sessions.home().state_root().join("s1/network.jsonl").exists());
 }

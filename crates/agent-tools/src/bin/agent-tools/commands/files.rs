@@ -88,7 +88,7 @@ pub(crate) async fn run(context: &Context, command: FileCommand) -> Result<ExitC
 }
 
 async fn ls(context: &Context, args: Ls) -> Result<ExitCode, Failure> {
-    use_session(OnSignal::Kill, context.open(&args.session), async |session| {
+    use_session(OnSignal::Kill, context.open_existing(&args.session), async |session| {
         let stat = session.stat(&args.path).await.map_err(Failure::failed)?;
         let entries = if stat.kind == FileKind::Directory {
             list(session, &args.path).await?
@@ -140,7 +140,7 @@ fn letter(kind: FileKind) -> &'static str {
 }
 
 async fn cat(context: &Context, args: Cat) -> Result<ExitCode, Failure> {
-    use_session(OnSignal::Kill, context.open(&args.session), async |session| {
+    use_session(OnSignal::Kill, context.open_existing(&args.session), async |session| {
         if context.prints_json() {
             let mut outputs = Vec::new();
             for path in &args.paths {
@@ -177,7 +177,13 @@ impl CopySide {
 
 async fn cp(context: &Context, args: Cp) -> Result<ExitCode, Failure> {
     let places = (CopySide::parse(&args.source)?, CopySide::parse(&args.target)?);
-    use_session(OnSignal::Kill, context.open(&args.session), async |session| {
+    let open = async {
+        match &places {
+            (CopySide::Session(_), _) => context.open_existing(&args.session).await,
+            _ => context.open(&args.session).await,
+        }
+    };
+    use_session(OnSignal::Kill, open, async |session| {
         let copied = match &places {
             (CopySide::Host(from), CopySide::Session(to)) => {
                 check_lasts(session, to)?;

@@ -4,10 +4,12 @@ use std::process::ExitCode;
 
 use agent_tools::{CallRecord, SessionId, printable};
 use clap::Args;
+use sandbox_core::Limit;
 
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::output::{errln, outln};
+use crate::similar;
 use crate::times::{duration, utc};
 
 #[derive(Args, Debug)]
@@ -24,8 +26,13 @@ pub(crate) struct LogsArgs {
     failed: bool,
 }
 
-pub(crate) fn run(context: &Context, args: &LogsArgs) -> Result<ExitCode, Failure> {
-    let mut calls = context.home()?.calls(&args.session).map_err(Failure::failed)?;
+pub(crate) async fn run(context: &Context, args: &LogsArgs) -> Result<ExitCode, Failure> {
+    let home = context.home()?;
+    let mut calls = home.calls(&args.session).map_err(Failure::failed)?;
+    if calls.is_empty() {
+        let found = context.local_sessions()?.summary(&args.session).await;
+        similar::found(&home, &args.session, found)?;
+    }
     let is_recorded = !calls.is_empty();
     if args.failed {
         calls.retain(has_failed);
@@ -37,8 +44,15 @@ pub(crate) fn run(context: &Context, args: &LogsArgs) -> Result<ExitCode, Failur
             let subject = printable(&call.subject);
             let (time, took) = (utc(call.at), duration(call.took));
             outln!("{time}  {took:>8}  {:<8}  {}: {subject}", outcome(call), call.call);
+            if let Some(limit) = &call.limit_reached {
+                let known = Limit::ALL.into_iter().find(|known| known.key() == limit);
+                outln!("    limit reached: {}", known.map_or(&**limit, |known| known.name()));
+            }
             for denied in &call.denied {
                 outln!("    denied: {}", printable(denied));
+            }
+            for line in call.hint.iter().flat_map(|hint| hint.lines()) {
+                outln!("    hint: {}", printable(line));
             }
             if let Some(error) = &call.error {
                 outln!("    error: {}", printable(error));

@@ -24,6 +24,7 @@ use crate::failure::Failure;
 use crate::options::{WaitArgs, session_path};
 use crate::output::outln;
 use crate::signals::use_files;
+use crate::similar;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum SessionCommand {
@@ -223,7 +224,8 @@ struct Shown {
 }
 
 async fn show(context: &Context, id: &SessionId) -> Result<ExitCode, Failure> {
-    let found = context.local_sessions()?.summary(id).await.map_err(Failure::failed)?;
+    let found = context.local_sessions()?.summary(id).await;
+    let found = similar::found(&context.home()?, id, found)?;
     let status = found.status.as_ref();
     let shown = Shown {
         listed: Listed {

@@ -108,7 +108,7 @@ pub(crate) async fn run(context: &Context, command: ToolCommand) -> Result<ExitC
 }
 
 async fn read_file(context: &Context, args: ReadFile) -> Result<ExitCode, Failure> {
-    use_session(OnSignal::Kill, context.open(&args.session), async |session| {
+    use_session(OnSignal::Kill, context.open_existing(&args.session), async |session| {
         if context.prints_json() {
             let output = session.read_file(&args.path).await.map_err(Failure::failed)?;
             context.print(&output, || ())?;

@@ -8,11 +8,13 @@ use agent_tools::{ConnectionOutcome, NetworkEvent, SessionId, printable};
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::output::{errln, outln};
+use crate::similar;
 
 /// Prints the record of connections, also while another process serves the session.
 pub(super) async fn show(context: &Context, id: &SessionId) -> Result<ExitCode, Failure> {
     // Fails if the session is not on this machine.
-    context.local_sessions()?.summary(id).await.map_err(Failure::failed)?;
+    let found = context.local_sessions()?.summary(id).await;
+    similar::found(&context.home()?, id, found)?;
     let events = context.home()?.network_events(id).map_err(Failure::failed)?;
     context.print(&serde_json::json!({ "id": id.as_str(), "connections": events }), || {
         if events.is_empty() {

@@ -1,0 +1,28 @@
+//! Sessions of requests that begin none.
+
+use std::sync::Arc;
+
+use agent_tools::Session;
+
+use super::Context;
+use crate::failure::Failure;
+use crate::options::SessionArgs;
+use crate::similar;
+
+impl Context {
+    /// Opens a session that exists, here or in the store. Creates none.
+    pub(crate) async fn open_existing(&self, args: &SessionArgs) -> Result<Arc<Session>, Failure> {
+        let sessions = self.builder_of(args)?.build();
+        // The opening explains a store that fails.
+        if !sessions.exists(&args.session, &args.user).await.unwrap_or(true) {
+            let (id, user, home) = (&args.session, &args.user, self.home()?);
+            let question = similar::question(&home, id).map(|text| format!("; {text}"));
+            return Err(Failure::not_run_text(format!(
+                "user {user} has no session {id}, on this machine or in the store{}; \
+                 `agent-tools session list` lists the sessions on this machine",
+                question.unwrap_or_default()
+            )));
+        }
+        self.open(args).await
+    }
+}
