@@ -16,7 +16,7 @@ struct Table {
     bench: &'static str,
 }
 
-const TABLES: [Table; 9] = [
+const TABLES: [Table; 11] = [
     Table {
         place: "commands",
         package: "sandbox-core",
@@ -41,6 +41,8 @@ const TABLES: [Table; 9] = [
     Table { place: "calls", package: "agent-tools", features: &[], bench: "calls" },
     Table { place: "streams", package: "agent-tools", features: &[], bench: "streams" },
     Table { place: "network", package: "egress", features: &[], bench: "side_by_side" },
+    Table { place: "tls", package: "egress", features: &[], bench: "terminated" },
+    Table { place: "sessions", package: "agent-tools", features: &[], bench: "network" },
 ];
 
 /// A row of the summary, from a row of a table.

@@ -1,18 +1,25 @@
-//! Processes with streams, compared with plain processes: their first byte, a large output through
-//! the command `agent-tools bash`, and that command itself.
+//! Processes with streams and tools over MCP, compared with plain processes: their first byte, a
+//! large output through the command `agent-tools bash`, and that command itself.
 //!
 //! The runs alternate, so that a disturbance of the machine affects both. Prints a Markdown table
 //! of medians, and of ratios with quartiles.
+
+#[path = "streams/mcp.rs"]
+mod mcp;
 
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use agent_tools::{Home, Session, SessionId, SessionSpec, Sessions, Spawn, Storage, UserId};
+use mcp::{Node, Server};
+use serde_json::json;
 use tokio::io::AsyncReadExt;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_agent-tools");
 const GIB: &str = "1G";
+/// A pause like that between the calls of a model, in which the session prestarts a shell.
+const PAUSE: Duration = Duration::from_millis(8);
 
 fn median(times: &[Duration]) -> f64 {
     let mut times: Vec<f64> = times.iter().map(Duration::as_secs_f64).collect();
@@ -62,10 +69,13 @@ async fn spawned(session: &Session) -> Duration {
 
 /// Time for a pipeline of the shell.
 fn pipeline(script: &str, home: &Path) -> Duration {
-    let mut command = Command::new("bash");
-    command.args(["-c", script]).env("AGENT_TOOLS_HOME", home).stdin(Stdio::null());
+    timed(Command::new("bash").args(["-c", script]).env("AGENT_TOOLS_HOME", home))
+}
+
+/// Time for a process without input.
+fn timed(command: &mut Command) -> Duration {
     let started = Instant::now();
-    assert!(command.status().unwrap().success(), "{script}");
+    assert!(command.stdin(Stdio::null()).status().unwrap().success(), "{command:?}");
     started.elapsed()
 }
 
@@ -97,16 +107,37 @@ async fn main() {
         plain.push(pipeline(&format!("{source} | cat | cat > /dev/null"), &home));
         times.push(pipeline(&format!("{PROGRAM} bash '{source}' | cat > /dev/null"), &home));
     }
-    row("1 GiB through `cat` and a pipe", &plain, None);
+    row("1 GiB from a program through `cat` and a pipe", &plain, None);
     row("1 GiB through `agent-tools bash` and a pipe", &times, Some(&plain));
 
-    let mut times = Vec::new();
+    let (mut plain, mut times) = (Vec::new(), Vec::new());
     for _ in 0..rounds {
+        plain.push(timed(Command::new("bash").args(["-c", "true"])));
         let mut command = Command::new(PROGRAM);
-        command.args(["bash", "true"]).env("AGENT_TOOLS_HOME", &home).stdin(Stdio::null());
-        let started = Instant::now();
-        assert!(command.status().unwrap().success());
-        times.push(started.elapsed());
+        times.push(timed(command.args(["bash", "true"]).env("AGENT_TOOLS_HOME", &home)));
     }
-    row("`agent-tools bash true`, a new process each time", &times, None);
+    row("bare spawn of `bash -c true`", &plain, None);
+    row("`agent-tools bash true`, a new process each time", &times, Some(&plain));
+    tools_over_mcp(&home, rounds);
+}
+
+/// Prints the rows of tools over MCP. The calls of a model come one after another, with pauses.
+fn tools_over_mcp(home: &Path, rounds: usize) {
+    let mut server = Server::start(PROGRAM, home);
+    server.call("writeFile", &json!({ "path": "small.txt", "content": "x".repeat(1024) }));
+    let Some(mut node) = Node::start() else {
+        println!("| without node, tools over MCP are not measured | – | – |");
+        return;
+    };
+    let (mut plain, mut bash, mut read) = (Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..rounds {
+        plain.push(node.spawn());
+        std::thread::sleep(PAUSE);
+        bash.push(server.call("bash", &json!({ "command": "true" })));
+        std::thread::sleep(PAUSE);
+        read.push(server.call("readFile", &json!({ "path": "small.txt" })));
+    }
+    row("bare spawn of `bash -c true` by node", &plain, None);
+    row("`bash true` over MCP", &bash, Some(&plain));
+    row("`readFile` of 1 KiB over MCP", &read, Some(&plain));
 }

@@ -4,6 +4,7 @@ mod native;
 mod substitute;
 
 use std::fmt::Debug;
+use std::net::TcpStream;
 use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -14,7 +15,7 @@ use sandbox_core::internal::blocking;
 use sandbox_core::{
     AttachedEvent, CommandOutput, CommandSpec, EngineReport, ExecError, NativeSandbox,
     NetworkError, NetworkListeners, OpenError, Overlay, PseudoTerminal, Quarantined, Sandbox,
-    SessionDir, TerminalSize,
+    SessionDir, TerminalSize, WrappedEnd,
 };
 
 use self::substitute::Substitute;
@@ -109,6 +110,9 @@ pub trait SandboxFactory: Debug + Send + Sync {
 /// Gets each piece of the output of a command.
 pub(crate) type Watch<'w> = dyn Fn(&[u8]) + Sync + 'w;
 
+/// Learns of each end of a wrapped command.
+pub(crate) type WrappedObserver = Box<dyn Fn(WrappedEnd) + Send + Sync>;
+
 /// An engine as a session uses it. See [`NativeSandbox`] for the methods.
 #[async_trait]
 pub(crate) trait Engine: Debug + Send + Sync {
@@ -135,6 +139,8 @@ pub(crate) trait Engine: Debug + Send + Sync {
     ) -> Result<(Box<dyn RunningCommand>, PseudoTerminal), ExecError>;
 
     fn wrap_command(&self, command: &CommandSpec) -> Result<String, ExecError>;
+
+    fn observe_wrapped_commands(&self, observer: WrappedObserver);
 
     fn runs_wrapped_commands(&self) -> bool;
 
@@ -172,6 +178,8 @@ pub(crate) trait Engine: Debug + Send + Sync {
     fn overlays(&self) -> &[Overlay];
 
     async fn open_network(&self, ports: &[u16]) -> Result<NetworkListeners, NetworkError>;
+
+    async fn dial(&self, port: u16) -> Result<TcpStream, NetworkError>;
 }
 
 /// A command that runs on streams of the host. Dropping it kills the command. See

@@ -20,6 +20,8 @@ use srt::Srt;
 
 /// Size of a small answer.
 const SMALL: usize = 1024;
+/// Name of the thread of the gate.
+const GATE_THREAD: &str = "gate";
 /// Number of sessions whose memory is measured.
 const SESSIONS: usize = 1000;
 
@@ -77,16 +79,16 @@ fn main() {
         let medians = times.iter().map(|times| median(times).as_secs_f64() * 1e6);
         row(what, &medians.collect::<Vec<_>>(), |direct, time| match direct {
             None => format!("{time:.0} µs"),
-            Some(direct) => format!("+ {:.0} µs", time - direct),
+            Some(direct) => format!("{:+.0} µs", time - direct),
         });
     }
-    let megabytes = if is_test { 1 } else { 256 };
-    let times = measure(&ways, download, rounds.min(9), megabytes);
-    let medians = times.iter().map(|times| median(times).as_secs_f64() * megabytes as f64);
-    row("256 MB in a tunnel", &medians.collect::<Vec<_>>(), |direct, time| match direct {
-        None => format!("{time:.2} s"),
-        Some(direct) => format!("× {:.2}", time / direct),
-    });
+    let megabytes = if is_test { 1 } else { 1024 };
+    for (what, work) in [
+        ("1 GB of HTTP in a tunnel", download as Work),
+        ("1 GB of another protocol in a tunnel", download_opaque),
+    ] {
+        large_row(what, &ways, work, rounds.min(7), megabytes);
+    }
     sessions(if is_test { 10 } else { SESSIONS }, srt.as_ref());
 }
 
@@ -99,6 +101,28 @@ fn measure(ways: &[Way], work: Work, rounds: usize, count: usize) -> Vec<Vec<Dur
         }
     }
     times
+}
+
+/// Prints the row of a download, with ratios to the direct way of the same round, and the row of the
+/// processor time that the gate spends for it.
+fn large_row(what: &str, ways: &[Way], work: Work, rounds: usize, megabytes: usize) {
+    let before = gate_time();
+    let times = measure(ways, work, rounds, megabytes);
+    let spent = (gate_time() - before).as_secs_f64() / rounds as f64;
+    let ratio = |way: &Vec<Duration>| {
+        let pairs = way.iter().zip(&times[0]);
+        let mut ratios: Vec<f64> =
+            pairs.map(|(time, direct)| time.as_secs_f64() / direct.as_secs_f64()).collect();
+        ratios.sort_by(f64::total_cmp);
+        ratios[ratios.len() / 2]
+    };
+    let direct = median(&times[0]).as_secs_f64() * megabytes as f64;
+    let numbers: Vec<f64> = [direct].into_iter().chain(times[1..].iter().map(ratio)).collect();
+    row(what, &numbers, |direct, number| match direct {
+        None => format!("{number:.2} s"),
+        Some(_) => format!("× {number:.2}"),
+    });
+    println!("| processor time of the gate for it | – | {spent:.2} s | – |");
 }
 
 /// Prints a row. `show` gets the direct number in the columns after it.
@@ -164,7 +188,8 @@ fn start_gate(host: &str) -> (SocketAddr, mpsc::Sender<()>) {
     let address = listener.local_addr().unwrap();
     let (stop, stopped) = mpsc::channel::<()>();
     let policy = compile(&[host, "127.0.0.1"]);
-    std::thread::spawn(move || {
+    let thread = std::thread::Builder::new().name(GATE_THREAD.to_owned());
+    let gate = move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
             let gate = Gate::builder().resolver(Arc::new(Here)).build().unwrap();
@@ -173,8 +198,18 @@ fn start_gate(host: &str) -> (SocketAddr, mpsc::Sender<()>) {
             let _ = tokio::task::spawn_blocking(move || stopped.recv()).await;
             network.close().await;
         });
-    });
+    };
+    thread.spawn(gate).unwrap();
     (address, stop)
+}
+
+/// Returns the processor time of the gate's thread so far.
+fn gate_time() -> Duration {
+    let tasks = std::fs::read_dir("/proc/self/task").unwrap().flatten().map(|task| task.path());
+    let read = |file: std::path::PathBuf| std::fs::read_to_string(file).unwrap_or_default();
+    let mut own = tasks.filter(|task| read(task.join("comm")).trim() == GATE_THREAD);
+    let times = read(own.next().unwrap().join("schedstat"));
+    Duration::from_nanos(times.split(' ').next().unwrap().parse().unwrap())
 }
 
 /// Starts a server with a thread for each connection. A request for `/N` gets N KB.
@@ -293,11 +328,19 @@ fn new_tunnels(way: &Way, count: usize) -> Duration {
 
 /// Reads some megabytes. The time is that of one.
 fn download(way: &Way, megabytes: usize) -> Duration {
+    let request = format!("GET /{} HTTP/1.1\r\nHost: {}\r\n\r\n", megabytes * 1024, way.origin);
+    timed_download(way, &request, megabytes)
+}
+
+/// The same after a first byte that no request of HTTP has, so that a gate passes all bytes on.
+fn download_opaque(way: &Way, megabytes: usize) -> Duration {
+    timed_download(way, &format!("\0 /{} \r\n\r\n", megabytes * 1024), megabytes)
+}
+
+fn timed_download(way: &Way, request: &str, megabytes: usize) -> Duration {
     let mut stream = connect_through(way);
-    let kilobytes = megabytes * 1024;
-    let request = format!("GET /{kilobytes} HTTP/1.1\r\nHost: {}\r\n\r\n", way.origin);
     let started = Instant::now();
-    exchange(&mut stream, &request, kilobytes);
+    exchange(&mut stream, request, megabytes * 1024);
     started.elapsed() / u32::try_from(megabytes).unwrap()
 }
 

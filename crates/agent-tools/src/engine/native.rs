@@ -1,5 +1,6 @@
 //! The native engine as a session uses it.
 
+use std::net::TcpStream;
 use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
 
@@ -11,7 +12,7 @@ use sandbox_core::{
     Sandbox, SessionDir, TerminalSize,
 };
 
-use super::{Engine, RunningCommand, Watch};
+use super::{Engine, RunningCommand, Watch, WrappedObserver};
 use crate::session::Stop;
 
 #[async_trait]
@@ -48,6 +49,10 @@ impl Engine for NativeSandbox {
 
     fn wrap_command(&self, command: &CommandSpec) -> Result<String, ExecError> {
         self.wrap_command(command)
+    }
+
+    fn observe_wrapped_commands(&self, observer: WrappedObserver) {
+        self.observe_wrapped_commands(observer);
     }
 
     fn runs_wrapped_commands(&self) -> bool {
@@ -120,6 +125,10 @@ impl Engine for NativeSandbox {
 
     async fn open_network(&self, ports: &[u16]) -> Result<NetworkListeners, NetworkError> {
         self.open_network(ports).await
+    }
+
+    async fn dial(&self, port: u16) -> Result<TcpStream, NetworkError> {
+        self.dial(port).await
     }
 }
 

@@ -3,6 +3,7 @@
 
 use std::fs::File;
 use std::io::{self, Read, Write};
+use std::net::TcpStream;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -20,7 +21,7 @@ use tokio::net::unix::pipe;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use super::{Engine, RunningCommand, Watch};
+use super::{Engine, RunningCommand, Watch, WrappedObserver};
 use crate::session::Stop;
 
 /// The directory for temporary files of commands, and their shell.
@@ -126,6 +127,8 @@ impl Engine for Substitute {
         Err(unsupported("write a shell line"))
     }
 
+    fn observe_wrapped_commands(&self, _: WrappedObserver) {}
+
     fn runs_wrapped_commands(&self) -> bool {
         false
     }
@@ -198,6 +201,11 @@ impl Engine for Substitute {
     async fn open_network(&self, _: &[u16]) -> Result<NetworkListeners, NetworkError> {
         let source = io::ErrorKind::Unsupported.into();
         Err(NetworkError::Host { operation: "open listeners", source })
+    }
+
+    async fn dial(&self, _: u16) -> Result<TcpStream, NetworkError> {
+        let source = io::ErrorKind::Unsupported.into();
+        Err(NetworkError::Host { operation: "connect to a port", source })
     }
 }
 

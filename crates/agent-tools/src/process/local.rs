@@ -26,7 +26,7 @@ use crate::denials;
 use crate::engine::{Engine, RunningCommand};
 use crate::network::Observed;
 use crate::output::MirrorNotes;
-use crate::redaction::{OutputRedactor, Redaction};
+use crate::redaction::Redaction;
 use crate::session::{Failures, LocalSession, Stop};
 use crate::sharing::CallGuard;
 use crate::tool_error::ToolError;

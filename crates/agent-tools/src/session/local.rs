@@ -140,7 +140,8 @@ impl LocalSession {
         let mut spec = self.command_spec(command, &*sandbox);
         (spec.timeout, spec.linger) = (timeout, linger);
         let redactor = Arc::clone(&self.variables.current().redactor);
-        sandbox.observe_wrapped_commands(Arc::clone(&self.calls).wrapped_recorder(redactor));
+        let recorder = Arc::clone(&self.calls).wrapped_recorder(redactor);
+        sandbox.observe_wrapped_commands(Box::new(recorder));
         sandbox.wrap_command(&spec).map_err(|source| ToolError::Exec { source })
     }
 

@@ -41,11 +41,13 @@ fn below(dir: &Path) -> Vec<PathBuf> {
             continue;
         };
         for entry in entries.flatten() {
+            // The directory has the kinds of its entries, and most of them are symlinks.
+            if entry.file_type().is_ok_and(|kind| kind.is_symlink()) {
+                continue;
+            }
             let Ok(metadata) = entry.metadata() else { continue };
             let needed = if metadata.is_dir() { 0o005 } else { 0o004 };
-            if metadata.is_symlink() {
-                continue;
-            } else if metadata.permissions().mode() & needed != needed {
+            if metadata.permissions().mode() & needed != needed {
                 private.push(entry.path());
             } else if metadata.is_dir() {
                 dirs.push(entry.path());

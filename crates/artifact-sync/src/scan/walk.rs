@@ -18,6 +18,8 @@ use crate::scan::walker::Walker;
 
 /// Threads of a walk. More threads than cores only wait for each other.
 const WALKERS: usize = 2;
+/// Directories and files that one thread walks alone, because starting another one takes as long.
+const ALONE: (usize, usize) = (16, 200);
 
 /// Walks a directory. Symlinks are not followed; ignored directories are not entered. With a
 /// subscription, each directory is watched before it is listed. A change in it is therefore either
@@ -79,10 +81,14 @@ pub(crate) fn walk_under(
 /// Walks directories and adds their files to `found`.
 fn run(
     found: &mut Snapshot,
-    jobs: Vec<Job>,
+    mut jobs: Vec<Job>,
     rules: &IgnoreRules,
     subscription: Option<&Subscription>,
 ) {
+    for _ in 0..ALONE.0 {
+        let Some(job) = jobs.pop_if(|_| found.files.len() < ALONE.1) else { break };
+        jobs.extend(Walker { found, rules, subscription }.directory(job));
+    }
     if !jobs.is_empty() {
         let queue = Queue::new(jobs);
         let work = |found: &mut Snapshot| {

@@ -12,7 +12,7 @@ use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::time::sleep_until;
 
 use super::connection::Connection;
-use super::outcome::{Message, Outcome, next_message};
+use super::outcome::{Message, Outcome, Report, next_message};
 use super::outstanding::Began;
 use super::pseudo_terminal::{PseudoTerminal, TerminalSize};
 use super::refresh::{Mounts, Settled};
@@ -60,6 +60,8 @@ pub struct AttachedCommand {
     /// The command has a pseudo-terminal whose outer end the caller has.
     has_own_terminal: bool,
     is_killed: bool,
+    /// The count of processes that were killed for their memory before the command.
+    memory_kills: u64,
     connection: Arc<Connection>,
     mounts: Arc<Mounts>,
 }
@@ -129,6 +131,7 @@ async fn send(
 ) -> Result<AttachedCommand, ExecError> {
     let (channel, end) = UnixStream::pair()
         .map_err(|source| ExecError::Host { operation: "create a socket", source })?;
+    let memory_kills = connection.memory_kills();
     connection.send(body, [stdin, stdout, stderr, end.as_fd()]).await?;
     let (report, signals) = channel.into_split();
     let (connection, mounts) = (Arc::clone(connection), Arc::clone(mounts));
@@ -148,6 +151,7 @@ async fn send(
         is_stop_requested: false,
         has_own_terminal: false,
         is_killed: false,
+        memory_kills,
         connection,
         mounts,
     })
@@ -256,6 +260,11 @@ impl AttachedCommand {
                         self.reported =
                             Some(Reported { status, limit, unroutable, watched_creations });
                         continue;
+                    }
+                    Err(ExecError::Ended { .. })
+                        if self.connection.end_after_memory_kill(self.memory_kills) =>
+                    {
+                        Message::Report(Report::out_of_memory())
                     }
                     message => message?,
                 },
@@ -385,6 +394,7 @@ impl AttachedOutcome {
             status,
             killed: Vec::new(),
             limit: None,
+            unroutable: 0,
             quarantined: Vec::new(),
             sandbox_ended: None,
         }

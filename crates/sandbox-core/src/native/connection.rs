@@ -227,6 +227,23 @@ impl Connection {
         }
     }
 
+    /// Returns the number of processes that were killed for their memory. The caller reads it
+    /// before a command, for [`Connection::end_after_memory_kill`].
+    pub(super) fn memory_kills(&self) -> u64 {
+        self.init.memory_kills()
+    }
+
+    /// Begins to end the session if one more process was killed for its memory than `before`. The
+    /// caller knows that the worker of a command was killed, so processes of that command may be
+    /// alive until the session has ended. Returns whether the session ends.
+    pub(super) fn end_after_memory_kill(&self, before: u64) -> bool {
+        let is_killed = self.memory_kills() > before;
+        if is_killed {
+            self.begin_to_end("the memory of a command had run out");
+        }
+        is_killed
+    }
+
     /// Returns whether the session has not been ended by this process.
     pub(super) fn is_open(&self) -> bool {
         lock(&self.control).is_some()

@@ -9,7 +9,7 @@ use tokio::net::UnixStream;
 use tokio::net::unix::pipe;
 
 use super::connection::Connection;
-use super::outcome::wait_exit;
+use super::outcome::{Outcome, wait_exit};
 use super::prestart::{self, Prestart};
 use super::refresh::{Mounts, Settled};
 use super::request;
@@ -30,6 +30,7 @@ pub(super) async fn exec(
     let started = Instant::now();
     let running = prestart.begin();
     let began = mounts.begin();
+    let memory_kills = connection.memory_kills();
     let host = |operation| move |source: io::Error| ExecError::Host { operation, source };
     let (pipes, stdin) = match prestart.take(connection, &spec) {
         Some(pipes) => (pipes, None),
@@ -48,7 +49,12 @@ pub(super) async fn exec(
         capture(stderr, spec.max_output_bytes, connection.null(), &activity),
         feed(stdin, &spec.stdin),
     );
-    let outcome = outcome?;
+    let outcome = match outcome {
+        Err(ExecError::Ended { .. }) if connection.end_after_memory_kill(memory_kills) => {
+            Outcome::out_of_memory()
+        }
+        outcome => outcome?,
+    };
     let status = outcome.status(connection.shell(), connection.working_dir(&spec))?;
     let Settled { quarantined, sandbox_ended } =
         mounts.settle(&began, outcome.report.watched_creations).await;

@@ -27,6 +27,16 @@ pub(super) struct Report {
 }
 
 impl Report {
+    /// Returns the report in place of that of a worker that was killed because memory had run out.
+    pub(super) fn out_of_memory() -> Self {
+        Self::killed(wire::LIMIT_MEMORY)
+    }
+
+    fn killed(limit: u32) -> Self {
+        let (kind, value) = (wire::RESULT_SIGNALED, SIGKILL);
+        Self { kind, value, limit, unroutable: 0, watched_creations: 0 }
+    }
+
     pub(super) fn of(message: &[u8; wire::REPORT_BYTES]) -> Self {
         let mut words = message
             .chunks_exact(4)
@@ -53,6 +63,12 @@ pub(super) struct Outcome {
 }
 
 impl Outcome {
+    /// Returns the outcome of a command whose worker was killed because memory had run out.
+    pub(super) fn out_of_memory() -> Self {
+        let report = Report::out_of_memory();
+        Self { report, timed_out: false, outgrew: false, killed: Vec::new() }
+    }
+
     /// Returns the limit that the command's control group reports, or the size of the session
     /// directory.
     pub(super) fn limit(&self) -> Option<Limit> {
@@ -136,9 +152,7 @@ pub(super) async fn wait_exit(
             // A worker that had not started the command yet exits without a report. Then no process
             // of the command is alive either.
             Err(_) if timed_out || outgrew || is_stopped => {
-                let (kind, value) = (wire::RESULT_SIGNALED, SIGKILL);
-                let (limit, unroutable, watched_creations) = (wire::LIMIT_NONE, 0, 0);
-                let report = Report { kind, value, limit, unroutable, watched_creations };
+                let report = Report::killed(wire::LIMIT_NONE);
                 return Ok(Outcome { report, timed_out, outgrew, killed });
             }
             Err(error) => return Err(error),

@@ -70,7 +70,7 @@ pub(super) struct InitProcess {
 /// stragglers.
 #[derive(Debug, Default)]
 struct KeptResources {
-    _group: Option<SessionGroup>,
+    group: Option<SessionGroup>,
     temporary: Option<TemporaryDir>,
 }
 
@@ -110,7 +110,7 @@ pub(super) fn start(
     if let Some(group) = &mut group {
         group.unlock();
     }
-    let kept = Mutex::new(KeptResources { _group: group, temporary: None });
+    let kept = Mutex::new(KeptResources { group, temporary: None });
     let process = InitProcess { pid, pidfd, kept, is_disowned: false };
     Ok(StartedInit { control, updates, process, setup, tmp })
 }
@@ -132,6 +132,12 @@ impl InitProcess {
     /// Keeps a directory for temporary files until init has exited.
     pub(super) fn keep(&self, temporary: TemporaryDir) {
         lock(&self.kept).temporary = Some(temporary);
+    }
+
+    /// Returns the number of processes of the session that the kernel has killed because the memory
+    /// of a command had run out: 0 without a control group, and after the end of the session.
+    pub(super) fn memory_kills(&self) -> u64 {
+        lock(&self.kept).group.as_ref().map_or(0, SessionGroup::memory_kills)
     }
 
     pub(super) fn pid(&self) -> u32 {

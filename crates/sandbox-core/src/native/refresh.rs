@@ -239,7 +239,7 @@ impl Mounts {
 
     /// Returns whether nothing is left to do after a command.
     fn is_settled(&self, quarantined: &[Quarantined], watched_creations: u32) -> bool {
-        quarantined.is_empty() && self.includes(watched_creations)
+        self.connection.is_open() && quarantined.is_empty() && self.includes(watched_creations)
     }
 
     fn finish(&self, mut quarantined: Vec<Quarantined>, watched_creations: u32) -> Settled {
@@ -248,8 +248,9 @@ impl Mounts {
         // A plan that was compiled while a command ran could take a path that the command has
         // created for one of the user, and no longer deny it.
         let is_denied_again = quarantined.is_empty() || scope.is_none_or(|it| it.plans.len() == 1);
-        let failed = if !are_moved(&quarantined) {
-            Err(NOT_MOVED)
+        let ended = self.connection.end_reason().map_or(Ok(()), Err);
+        let failed = if ended.is_err() || !are_moved(&quarantined) {
+            ended.and(Err(NOT_MOVED))
         } else if !self.is_searched() {
             Err(NOT_SEARCHED)
         } else if self.includes(watched_creations) && is_denied_again {

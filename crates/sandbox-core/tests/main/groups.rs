@@ -4,6 +4,8 @@
 //! Few build machines delegate control groups. `cargo xtask ci vm` runs these tests in a virtual
 //! machine that delegates one, so that none is left out there.
 
+use std::os::fd::AsFd;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
@@ -94,6 +96,65 @@ async fn memory_of_files_counts_against_the_command_that_writes_them() {
     assert_eq!(ran.limit_reached(), Some(Limit::Memory), "{ran:?}");
     let ran = run(&sandbox, "cat /tmp/[abc] | wc -c").await;
     assert_eq!((stdout(&ran).as_str(), ran.limit_reached()), ("125829120\n", None), "{ran:?}");
+}
+
+/// A program of one page that writes to its standard output for ever. It is smaller than a worker.
+fn small_writer() -> Vec<u8> {
+    const ADDRESS: u64 = 0x40_0000;
+    // write(1, ADDRESS, 4096) in a loop
+    #[cfg(target_arch = "x86_64")]
+    let (machine, code): (u16, &[u32]) =
+        (62, &[0x0000_01b8, 0x0001_bf00, 0x00be_0000, 0xba00_4000, 0x0000_1000, 0xe8eb_050f]);
+    #[cfg(target_arch = "aarch64")]
+    let (machine, code): (u16, &[u32]) =
+        (183, &[0xd280_0808, 0xd280_0020, 0xd2a0_0801, 0xd282_0002, 0xd400_0001, 0x17ff_fffb]);
+    // `Elf64_Ehdr` and `Elf64_Phdr` (`elf(5)`).
+    let (header, program_header) = (64_u16, 56_u16);
+    let start = header + program_header;
+    let mut file = b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0".to_vec();
+    let shorts = |numbers: &[u16]| numbers.iter().flat_map(|n| n.to_le_bytes()).collect::<Vec<_>>();
+    let longs = |numbers: &[u64]| numbers.iter().flat_map(|n| n.to_le_bytes()).collect::<Vec<_>>();
+    file.extend(shorts(&[2, machine, 1, 0]));
+    file.extend(longs(&[ADDRESS + u64::from(start), u64::from(header), 0]));
+    file.extend(shorts(&[0, 0, header, program_header, 1, 0, 0, 0]));
+    // PT_LOAD, readable and executable
+    file.extend(shorts(&[1, 0, 5, 0]));
+    let code: Vec<u8> = code.iter().flat_map(|word| word.to_le_bytes()).collect();
+    let length = u64::from(start) + code.len() as u64;
+    file.extend(longs(&[0, ADDRESS, ADDRESS, length, length, 4096]));
+    file.extend(code);
+    file
+}
+
+#[tokio::test]
+async fn a_command_whose_worker_was_killed_for_its_memory_reports_the_limit() {
+    let fixture = fixture();
+    let writer = fixture.dir.join("writer");
+    std::fs::write(&writer, small_writer()).unwrap();
+    std::fs::set_permissions(&writer, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let set = |limits: &mut Limits| limits.command_memory_bytes = 64 << 20;
+    let Some(sandbox) = limited(&fixture, set) else { return };
+    if without_namespaces() {
+        // On the Landlock tier, temporary files are on a disk.
+        return;
+    }
+    const FILL: &str = "exec ./writer > /tmp/full";
+    let ran = run(&sandbox, FILL).await;
+    assert_eq!(
+        (ran.limit_reached(), ran.status),
+        (Some(Limit::Memory), CommandStatus::Signaled(9)),
+        "{ran:?}"
+    );
+    assert!(ran.sandbox_ended.is_some_and(|why| why.contains("memory")), "{ran:?}");
+    assert!(sandbox.exec(spec("true")).await.is_err());
+
+    let sandbox = limited(&fixture, set).expect("the machine has groups");
+    let null = std::fs::File::options().read(true).write(true).open("/dev/null").unwrap();
+    let streams = [null.as_fd(); 3];
+    let mut attached = sandbox.start(&spec(FILL), streams).await.unwrap();
+    let outcome = attached.wait().await.unwrap();
+    assert_eq!(outcome.limit_reached(), Some(Limit::Memory), "{outcome:?}");
+    assert!(outcome.sandbox_ended.is_some(), "{outcome:?}");
 }
 
 #[tokio::test]
