@@ -36,9 +36,9 @@ use crate::session::{SessionSettings, Stop};
 ///
 /// use agent_tools::policy::Policy;
 /// use agent_tools::{
-///     CapturedStream, CommandOutput, CommandSpec, CommandStatus, EngineReport, Enforcement,
-///     ExecError, Home, OpenError, Sandbox, SandboxFactory, SessionId, SessionSpec, Sessions,
-///     Spawn, Storage,
+///     CapturedStream, CloseMode, CommandOutput, CommandSpec, CommandStatus, EngineReport,
+///     Enforcement, ExecError, Home, OpenError, Sandbox, SandboxFactory, SessionId, SessionSpec,
+///     Sessions, Spawn,
 /// };
 /// use tokio::io::AsyncReadExt;
 ///
@@ -76,8 +76,7 @@ use crate::session::{SessionSettings, Stop};
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// # let dir = tempfile::tempdir()?;
 /// # let home = Home::new(dir.path().join("home"));
-/// let storage = Storage::open("memory:///")?;
-/// let sessions = Sessions::builder(home).storage(storage).engine(Arc::new(Echoes)).build();
+/// let sessions = Sessions::builder(home).engine(Arc::new(Echoes)).build();
 /// let session = sessions.open(SessionSpec::new(SessionId::parse("s1")?)).await?;
 /// let ran = session.bash("make").await?;
 /// assert_eq!((ran.stdout.as_str(), ran.exit_code), ("make", 3));
@@ -89,7 +88,8 @@ use crate::session::{SessionSettings, Stop};
 ///
 /// session.write_file("notes.txt", b"the files are real").await?;
 /// assert_eq!(session.read_file("/notes.txt").await?.content, "the files are real");
-/// sessions.close(session.id()).await?;
+/// // Without a store, the files have no copy.
+/// sessions.close_with(session.id(), CloseMode::Discard).await?;
 /// # Ok(())
 /// # }
 /// ```

@@ -267,6 +267,9 @@ impl Session {
     /// Running commands fail with [`SharingError::ClosedDuringCall`]. Afterwards, the calls of
     /// every process that shares the session fail with [`SharingError::Closed`].
     ///
+    /// [`SharingError::ClosedDuringCall`]: crate::SharingError::ClosedDuringCall
+    /// [`SharingError::Closed`]: crate::SharingError::Closed
+    ///
     /// # Errors
     /// Returns [`CloseError`], such as [`CloseError::Pending`]. The directory then stays, and the
     /// session can be opened again or closed later. [`CloseMode::Discard`] deletes files that are
