@@ -71,7 +71,7 @@ enum Command {
     /// The record is redacted, and holds at least the last 1 MiB. It stays on this machine while
     /// the session does. Commands of other processes are in it too.
     #[command(after_help = "Examples:\n  $ agent-tools logs\n  \
-                            $ agent-tools logs conversation-1 -n 20\n  \
+                            $ agent-tools logs default -n 20\n  \
                             $ agent-tools logs --failed --json")]
     Logs(LogsArgs),
     /// List, show, sync, restore and close sessions.

@@ -68,6 +68,7 @@ fn no_file_that_is_read_shows_a_value() {
 #[test]
 fn no_error_and_no_denial_shows_a_value() {
     let cli = cli();
+    cli.run(&["bash", "true"]).ok();
     let path = "absent/hunter2\"/secret";
     let failed = cli.run(&["read-file", path]);
     assert!(failed.code != 0 && failed.stderr.contains("[redacted:TOKEN]"), "{}", failed.stderr);
