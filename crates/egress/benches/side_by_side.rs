@@ -103,8 +103,8 @@ fn measure(ways: &[Way], work: Work, rounds: usize, count: usize) -> Vec<Vec<Dur
     times
 }
 
-/// Prints the row of a download, with ratios to the direct way of the same round, and the row of the
-/// processor time that the gate spends for it.
+/// Prints the row of a download, with ratios to the direct way of the same round, and a row with
+/// the processor time of the gate.
 fn large_row(what: &str, ways: &[Way], work: Work, rounds: usize, megabytes: usize) {
     let before = gate_time();
     let times = measure(ways, work, rounds, megabytes);
