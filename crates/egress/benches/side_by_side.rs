@@ -103,8 +103,8 @@ fn measure(ways: &[Way], work: Work, rounds: usize, count: usize) -> Vec<Vec<Dur
     times
 }
 
-/// Prints the row of a download, with ratios to the direct way of the same round, and the row of the
-/// processor time that the gate spends for it.
+/// Prints the row of a download, with ratios to the direct way of the same round, and a row with
+/// the processor time of the gate.
 fn large_row(what: &str, ways: &[Way], work: Work, rounds: usize, megabytes: usize) {
     let before = gate_time();
     let times = measure(ways, work, rounds, megabytes);
@@ -208,8 +208,9 @@ fn gate_time() -> Duration {
     let tasks = std::fs::read_dir("/proc/self/task").unwrap().flatten().map(|task| task.path());
     let read = |file: std::path::PathBuf| std::fs::read_to_string(file).unwrap_or_default();
     let mut own = tasks.filter(|task| read(task.join("comm")).trim() == GATE_THREAD);
-    let times = read(own.next().unwrap().join("schedstat"));
-    Duration::from_nanos(times.split(' ').next().unwrap().parse().unwrap())
+    // A new thread has its name only once it runs.
+    let times = own.next().map(|task| read(task.join("schedstat"))).unwrap_or_default();
+    Duration::from_nanos(times.split(' ').next().unwrap_or_default().parse().unwrap_or_default())
 }
 
 /// Starts a server with a thread for each connection. A request for `/N` gets N KB.
