@@ -22,8 +22,7 @@ use crate::source_error::SourceError;
 use crate::sql::connection_pool::{ConnectionPool, Lease};
 use crate::sql::driver_error;
 use crate::sql::table::{
-    self, CONNECTIONS, DEADLINE, Encryption, HostsChange, StoredVariable, VariableSummary,
-    VariableTable,
+    self, CONNECTIONS, DEADLINE, Encryption, HostsChange, StoredVariable, VariableTable,
 };
 
 /// Tells whether the table keeps hosts.
@@ -111,18 +110,6 @@ impl VariableTable for SqliteTable {
         let rows = sqlx::query(statement).fetch_all(&mut lease.connection).await.map_err(error)?;
         lease.release().await;
         Ok(rows.iter().map(table::stored).collect())
-    }
-
-    async fn list(&self) -> Result<Vec<VariableSummary>, SourceError> {
-        let error = self.error("list the variables");
-        let mut lease = self.readers.lease().await.map_err(error)?;
-        let statement = match has_hosts(&mut lease.connection).await.map_err(error)? {
-            true => table::LIST_HOSTS,
-            false => table::LIST,
-        };
-        let rows = sqlx::query(statement).fetch_all(&mut lease.connection).await.map_err(error)?;
-        lease.release().await;
-        Ok(rows.iter().map(table::summary).collect())
     }
 
     async fn set(

@@ -4,6 +4,7 @@
 // These macros panic if the reader has closed its pipe; `output` has replacements.
 #![deny(clippy::print_stderr, clippy::print_stdout)]
 
+mod advice;
 mod command_line;
 mod commands;
 mod config_file;
