@@ -8,6 +8,7 @@ use zeroize::Zeroizing;
 
 use crate::cryptojs;
 use crate::name::{SkipReason, check_name, check_value};
+use crate::redactor::Redactor;
 use crate::revision::{Changed, Revision};
 use crate::source::VariableSource;
 use crate::source_error::SourceError;
@@ -124,7 +125,8 @@ impl VariableStore {
     /// # Errors
     ///
     /// Like [`Self::set`]. Returns [`SourceError::NoHostsColumn`] if the table of another program
-    /// cannot keep hosts.
+    /// cannot keep hosts, and [`SourceError::InvalidVariable`] for a mask without hosts or of a
+    /// value that is too short. The form of the hosts is not checked.
     ///
     /// # Cancel safety
     ///
@@ -136,6 +138,15 @@ impl VariableStore {
         encryption: Encryption,
         hosts: Option<&VariableHosts>,
     ) -> Result<(), SourceError> {
+        if let Some(VariableHosts { mask, is_masked: true, .. }) = hosts {
+            let invalid = |reason| SourceError::InvalidVariable { name: name.to_owned(), reason };
+            if mask.hosts.is_empty() {
+                return Err(invalid(SkipReason::InvalidHosts));
+            }
+            if value.expose_secret().trim_ascii().len() < Redactor::MIN_SECRET_BYTES {
+                return Err(invalid(SkipReason::TooShortToMask));
+            }
+        }
         let hosts = hosts.map(VariableHosts::to_column);
         self.store(name, &value, encryption, HostsChange::Set(hosts.as_deref())).await
     }
@@ -212,7 +223,11 @@ impl VariableStore {
             Encryption::Plain => Ok(SecretString::from(value.as_str())),
             Encryption::CryptoJs => {
                 let passphrase = self.passphrase.as_ref().ok_or(SkipReason::NoPassphrase)?;
-                Ok(cryptojs::decrypt(value, passphrase.expose_secret())?)
+                let value = cryptojs::decrypt(value, passphrase.expose_secret())?;
+                match cryptojs::looks_encrypted(value.expose_secret()) {
+                    true => Err(SkipReason::EncryptedTwice),
+                    false => Ok(value),
+                }
             }
         }
     }

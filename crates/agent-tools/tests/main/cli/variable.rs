@@ -101,6 +101,17 @@ fn a_new_value_stays_encrypted_and_masked() {
 }
 
 #[test]
+fn a_value_is_printed_as_it_was_set() {
+    let cli = Cli::new();
+    for (given, stored) in
+        [("x", "x"), ("x\n", "x"), ("x\n\n", "x\n"), ("x\r\n", "x"), ("x\r", "x\r")]
+    {
+        cli.run_with(&["variable", "set", "KEY"], given).ok();
+        assert_eq!(cli.run(&["variable", "get", "KEY"]).ok().stdout, format!("{stored}\n"));
+    }
+}
+
+#[test]
 fn a_value_on_the_command_line_is_refused_and_not_shown() {
     let cli = Cli::new();
     for words in [&["KEY", "hunter2hunter2"][..], &["KEY=hunter2hunter2"]] {

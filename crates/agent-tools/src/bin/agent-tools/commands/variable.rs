@@ -2,7 +2,6 @@
 //! input, and prints one only if it is asked for.
 
 use std::ffi::OsString;
-use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use agent_tools::printable;
@@ -33,7 +32,7 @@ pub(crate) enum VariableCommand {
                             --host api.example.com"
     )]
     Set(SetArgs),
-    /// Print the value of a variable as it is, decrypted.
+    /// Print the value of a variable as it is, decrypted, and a line end.
     #[command(after_help = "Example:\n  $ token=$(agent-tools variable get API_TOKEN)")]
     Get {
         /// Name of the variable.
@@ -192,6 +191,12 @@ pub(crate) async fn run(context: &Context, command: VariableCommand) -> Result<E
     .map_err(Failure::into_failed)
 }
 
+/// Returns a text without one line end at its end, also that of DOS.
+fn without_line_end(text: &str) -> &str {
+    let line = text.strip_suffix('\n');
+    line.map_or(text, |line| line.strip_suffix('\r').unwrap_or(line))
+}
+
 /// Returns whether a shell can read a variable of this name (POSIX, 3.216).
 fn is_shell_name(name: &str) -> bool {
     let is_word = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
@@ -208,7 +213,7 @@ async fn set(context: &Context, args: &SetArgs) -> Result<ExitCode, Failure> {
     }
     let value = String::from_utf8(stdin::read_secret("the value").await?)
         .map_err(|_| Failure::usage("the value is not UTF-8"))?;
-    let value = SecretString::from(value.strip_suffix('\n').unwrap_or(&value));
+    let value = SecretString::from(without_line_end(&value));
     let hosts = args.hosts(&value)?;
     let variables = context.writable_variables().await?;
     let mut stored = variables.list().await.map_err(Failure::failed)?;
@@ -263,9 +268,7 @@ async fn get(context: &Context, name: &str) -> Result<ExitCode, Failure> {
     let value = value.expose_secret();
     context.print(&json!({ "name": name, "value": value }), || {
         print_bytes(value.as_bytes());
-        if std::io::stdout().is_terminal() || !value.ends_with('\n') {
-            print_bytes(b"\n");
-        }
+        print_bytes(b"\n");
     })?;
     Ok(ExitCode::SUCCESS)
 }
