@@ -1,4 +1,6 @@
-//! Texts of a caller in errors: shortened, and without the values of variables.
+//! Texts of a caller in errors: shortened if they are long, and without the values of variables.
+
+use sandbox_core::PathError;
 
 use crate::error_kind::ErrorKind;
 use crate::session::Session;
@@ -37,8 +39,37 @@ impl Session {
                     },
                 }
             }
+            other if self.settings.redact => self.without_values(other),
             other => other,
         }
+    }
+
+    /// Returns an error of a tool without the values of variables in its text.
+    fn without_values(&self, error: ToolError) -> ToolError {
+        let text = error.message();
+        let message = match (&error, self.redact(&text)) {
+            // The text has the beginning of the path, which may end within a value.
+            (ToolError::Path { source: PathError::Nul { .. } }, _) => {
+                "the path contains a NUL character".to_owned()
+            }
+            (ToolError::Path { source: PathError::TooLong { what, limit, .. } }, _) => {
+                format!("the path is too long: {limit} bytes at most for {what}")
+            }
+            (ToolError::Path { .. }, Some(redacted)) if text.len() > SHOWN_CHARACTERS => {
+                shorten(&redacted)
+            }
+            (_, Some(redacted)) if redacted == text => return error,
+            (_, Some(redacted)) => redacted,
+            // The other process has redacted its own errors, and this one is about an argument.
+            (ToolError::Path { source: PathError::Escapes { .. } }, None) => {
+                "the path leads out of the session directory; give a path inside it, such as \
+                 `notes.txt` or `skills/<name>/SKILL.md`"
+                    .to_owned()
+            }
+            (ToolError::Path { .. }, None) => "the path is not a plain relative path".to_owned(),
+            (_, None) => return error,
+        };
+        ToolError::Redacted { message, kind: error.kind(), is_retryable: error.is_retryable() }
     }
 }
 

@@ -75,7 +75,10 @@ impl GateError {
 #[non_exhaustive]
 pub enum MasksError {
     /// A host of a mask is no host or pattern.
-    #[error("the mask of {name} has the invalid host {host:?}")]
+    #[error(
+        "the mask of {name} has the invalid host {host:?}; write host[:port], *.domain[:port] or \
+         [ipv6][:port]"
+    )]
     #[non_exhaustive]
     Host {
         /// The name of the secret.

@@ -133,8 +133,10 @@ impl MaskedHost {
         let (name, owned_host) = (mask.name().to_owned(), host.to_owned());
         let mut network = NetworkConfig::default();
         network.allowed_domains = vec![owned_host.clone()];
-        let Ok(policy) = NetworkPolicy::compile(&network) else {
-            return Err(MasksError::Host { name, host: owned_host });
+        let below = host.strip_prefix("*.").unwrap_or(host);
+        let policy = match (NetworkPolicy::compile(&network), Host::parse_with_port(below)) {
+            (Ok(policy), Ok(_)) => policy,
+            _ => return Err(MasksError::Host { name, host: owned_host }),
         };
         let base = host.strip_prefix("*.").map(|base| match base.rsplit_once(':') {
             Some((base, _)) => base,
@@ -301,7 +303,7 @@ mod tests {
         check(&masks, "bucket.s3.amazonaws.com", 443, false);
         let masks = vec![mask("A", &["*.amazonaws.com"]).allow_shared_domains()];
         check(&compile(masks).unwrap(), "bucket.s3.amazonaws.com", 443, true);
-        for host in ["*", "a/b", "http://a.test", ""] {
+        for host in ["*", "a/b", "http://a.test", "", "a.test,b.test", "me@a.test", "*.a.*.test"] {
             let error = compile(vec![mask("A", &[host])]).unwrap_err();
             assert!(matches!(error, MasksError::Host { .. }), "{host} {error:?}");
         }

@@ -23,6 +23,12 @@ use zeroize::Zeroizing;
 use crate::error_kind::ErrorKind;
 
 const HEADER: &[u8; 8] = b"Salted__";
+/// The characters that base64 has for the header, whatever follows it.
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+const BASE64_HEADER: &str = "U2FsdGVkX1";
+/// The number of characters for the header and the salt.
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+const BASE64_SALT_CHARACTERS: usize = 22;
 const SALT_BYTES: usize = 8;
 const BLOCK_BYTES: usize = 16;
 
@@ -97,9 +103,19 @@ impl EncryptError {
     }
 }
 
-/// Returns whether a value has the whole form of an encrypted one.
+/// Returns whether a value is a ciphertext, also one that [`decrypt`] does not read: cut off, quoted,
+/// in the URL-safe alphabet or of another mode.
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 pub(crate) fn looks_encrypted(value: &str) -> bool {
+    let is_around = |c: char| c.is_whitespace() || matches!(c, '"' | '\'' | '`');
+    let value = value.trim_start_matches(is_around);
+    if !value.starts_with(BASE64_HEADER) {
+        return false;
+    }
+    let is_base64 = |byte: &u8| byte.is_ascii_alphanumeric() || b"+/-_".contains(byte);
+    if value.bytes().take_while(|byte| is_base64(byte)).count() >= BASE64_SALT_CHARACTERS {
+        return true;
+    }
     let text: String = value.chars().filter(|c| !c.is_ascii_whitespace()).collect();
     let Ok(bytes) = LENIENT.decode(text).map(Zeroizing::new) else { return false };
     let rest = bytes.strip_prefix(HEADER).and_then(|rest| rest.get(SALT_BYTES..));

@@ -61,9 +61,15 @@ pub enum SkipReason {
     /// The source says that the value is plain, but it has the form of an encrypted one.
     #[error("its column `encrypted` is false, but the value is encrypted; correct the column")]
     LooksEncrypted,
+    /// The value is the ciphertext of a ciphertext.
+    #[error("it is encrypted twice")]
+    EncryptedTwice,
     /// The source does not say in a known form which hosts receive the value.
     #[error("its column `hosts` is not a list of hosts")]
     InvalidHosts,
+    /// The variable is to be masked, and its value is so short that answers could not be redacted.
+    #[error("its value is too short to be masked")]
+    TooShortToMask,
     /// The value is encrypted, and the source has no passphrase.
     #[error("it is encrypted and no passphrase was given")]
     NoPassphrase,

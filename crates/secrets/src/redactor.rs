@@ -9,6 +9,7 @@ mod shell;
 mod stream;
 #[cfg(test)]
 mod tests;
+mod work;
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
@@ -23,6 +24,7 @@ use self::anchors::Anchors;
 use self::attempt::{Attempt, Verdict};
 use self::forms::Form;
 use self::merge::{Match, merge};
+use self::work::Work;
 use crate::variables::Variables;
 
 pub use self::stream::{RedactionStream, Segment};
@@ -66,8 +68,9 @@ pub use self::stream::{RedactionStream, Segment};
 /// [`Redactor::unredacted`] returns their names. If a base64 character encodes bits of the value
 /// and of its surroundings, up to four bits of the value can remain.
 ///
-/// The time depends on the length of the text, and not on the number of values. A text that begins
-/// many values again and again takes longer.
+/// The time depends on the length of the text, and not on the number of values. If a text begins
+/// values so often that the search would take much longer, such as zeros for a value of zeros, then
+/// 32 bytes of a form hide as much of the text as the form has.
 ///
 /// # Copies
 ///
@@ -239,9 +242,12 @@ impl Redactor {
     }
 
     fn merged(&self, text: &[u8]) -> Vec<Match> {
-        let mut found = Vec::new();
-        self.patterns.find(text, 0, &mut found, |_| {});
-        merge(&mut found)
+        let (mut found, mut work) = (Vec::new(), Work::new(self.patterns.forms.len()));
+        work.add(text);
+        self.patterns.find(text, 0, &mut found, &mut work, |_| {});
+        let mut merged = merge(&mut found);
+        merged.iter_mut().for_each(|one| one.end = one.end.min(text.len()));
+        merged
     }
 }
 
@@ -253,11 +259,12 @@ impl Patterns {
         text: &[u8],
         from: usize,
         found: &mut Vec<Match>,
+        work: &mut Work,
         mut open: impl FnMut(Attempt),
     ) {
         self.anchors.find(text, from, |index, start| {
             let attempt = Attempt::new(index, &self.forms[index], start);
-            if let Some(attempt) = self.advance(attempt, text, found) {
+            if let Some(attempt) = self.advance(attempt, text, found, work) {
                 open(attempt);
             }
         });
@@ -269,9 +276,10 @@ impl Patterns {
         mut attempt: Attempt,
         text: &[u8],
         found: &mut Vec<Match>,
+        work: &mut Work,
     ) -> Option<Attempt> {
         let form = &self.forms[attempt.form];
-        match attempt.advance(form, &self.secrets[form.secret], text) {
+        match attempt.advance(form, &self.secrets[form.secret], text, work) {
             Verdict::Matches(end) => {
                 let owner = self.owners[form.secret];
                 found.push(Match { start: attempt.start, end, owner });

@@ -3,13 +3,14 @@
 //! Values come from a store of variables, and skills select them. Neither may decide what the
 //! programs of a session run.
 
-use Form::{Between, Npm, Prefix, Whole};
+use Form::{Between, Npm, Prefix, Suffix, Whole};
 
 /// Forms of a name.
 #[derive(Clone, Copy)]
 enum Form {
     Whole,
     Prefix,
+    Suffix,
     /// A beginning and an end, with something between.
     Between(&'static str),
     /// A setting of npm, which reads it in any case, with `-` or `_`.
@@ -51,6 +52,7 @@ const HIJACKING: &[(&str, Form, &str)] = &[
     ("NPM_CONFIG_GLOBALCONFIG", Npm, "npm's configuration"),
     ("NPM_CONFIG_INIT_MODULE", Npm, "npm's modules"),
     ("NPM_CONFIG_NODE_OPTIONS", Npm, "Node's start"),
+    ("NPM_CONFIG_PREFIX", Npm, "npm's modules"),
     ("NPM_CONFIG_SCRIPT_SHELL", Npm, NPM),
     ("NPM_CONFIG_SHELL", Npm, NPM),
     ("NPM_CONFIG_USERCONFIG", Npm, "npm's configuration"),
@@ -106,29 +108,49 @@ const HIJACKING: &[(&str, Form, &str)] = &[
     ("GIT_COMMON_DIR", Whole, REPOSITORY),
     ("GIT_CONFIG", Prefix, "git's configuration"),
     ("GIT_DIR", Whole, REPOSITORY),
-    ("GIT_EDITOR", Whole, GIT),
     ("GIT_EXEC_PATH", Whole, GIT),
     ("GIT_EXTERNAL_DIFF", Whole, GIT),
     ("GIT_INDEX_FILE", Whole, REPOSITORY),
     ("GIT_OBJECT_DIRECTORY", Whole, REPOSITORY),
-    ("GIT_PAGER", Whole, GIT),
     ("GIT_PROXY_COMMAND", Whole, GIT),
-    ("GIT_SEQUENCE_EDITOR", Whole, GIT),
     ("GIT_SSH", Prefix, GIT),
     ("GIT_TEMPLATE_DIR", Whole, "git's hooks"),
     ("GIT_WORK_TREE", Whole, REPOSITORY),
     ("SSH_ASKPASS", Whole, "a program that ssh runs"),
     ("SUDO_ASKPASS", Whole, "a program that sudo runs"),
     ("PAGER", Whole, PAGER),
-    ("BAT_PAGER", Whole, PAGER),
+    ("_PAGER", Suffix, PAGER),
     ("MANPAGER", Whole, PAGER),
-    ("SYSTEMD_PAGER", Whole, PAGER),
     ("BROWSER", Whole, "a program that shows pages"),
     ("EDITOR", Whole, EDITOR),
     ("FCEDIT", Whole, EDITOR),
-    ("SUDO_EDITOR", Whole, EDITOR),
-    ("SYSTEMD_EDITOR", Whole, EDITOR),
+    ("HGEDITOR", Whole, EDITOR),
+    ("_EDITOR", Suffix, EDITOR),
     ("VISUAL", Whole, EDITOR),
+    ("EXINIT", Whole, "the commands of vim"),
+    ("MYVIMRC", Whole, "the commands of vim"),
+    ("VIMINIT", Whole, "the commands of vim"),
+    ("FZF_DEFAULT_", Prefix, "a program that fzf runs"),
+    ("HGMERGE", Whole, "a program that Mercurial runs"),
+    ("HGRCPATH", Whole, "Mercurial's configuration"),
+    ("PSQLRC", Whole, "the commands of psql"),
+    ("CVS_RSH", Whole, "a program that CVS runs"),
+    ("RSYNC_CONNECT_PROG", Whole, "a program that rsync runs"),
+    ("RSYNC_RSH", Whole, "a program that rsync runs"),
+    ("TAR_OPTIONS", Whole, "the options of tar"),
+    ("_COMPILER_LAUNCHER", Suffix, "a program that CMake runs"),
+    ("COMPILER_PATH", Whole, "the programs of GCC"),
+    ("GCC_EXEC_PREFIX", Whole, "the programs of GCC"),
+    ("CAML_LD_LIBRARY_PATH", Whole, "OCaml's modules"),
+    ("EMACSLOADPATH", Whole, "Emacs's modules"),
+    ("GIO_", Prefix, "GLib's modules"),
+    ("GTK_MODULES", Whole, "GTK's modules"),
+    ("GTK_PATH", Whole, "GTK's modules"),
+    ("GUILE_", Prefix, "Guile's modules"),
+    ("JULIA_LOAD_PATH", Whole, "Julia's modules"),
+    ("QT_PLUGIN_PATH", Whole, "Qt's modules"),
+    ("R_PROFILE", Prefix, "R's start"),
+    ("TCLLIBPATH", Whole, "Tcl's modules"),
     // The options of less can contain commands.
     ("LESS", Whole, "the commands of less"),
     ("LESSCLOSE", Whole, "a program that less runs"),
@@ -147,6 +169,7 @@ impl Form {
         match self {
             Whole => name == pattern,
             Prefix => name.starts_with(pattern),
+            Suffix => name.ends_with(pattern),
             Between(end) => {
                 name.strip_prefix(pattern).is_some_and(|rest| rest.len() > end.len())
                     && name.ends_with(end)
@@ -203,6 +226,15 @@ mod tests {
             "GIT_WORK_TREE",
             "PAGER",
             "GIT_PAGER",
+            "AWS_PAGER",
+            "KUBE_EDITOR",
+            "TAR_OPTIONS",
+            "RSYNC_RSH",
+            "VIMINIT",
+            "FZF_DEFAULT_COMMAND",
+            "CMAKE_C_COMPILER_LAUNCHER",
+            "npm_config_prefix",
+            "R_PROFILE_USER",
             "MANPAGER",
             "LESSOPEN",
             "EDITOR",

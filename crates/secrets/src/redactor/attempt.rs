@@ -1,6 +1,7 @@
 //! The comparison of one form with the text at one place, which later text can continue.
 
 use super::forms::{Form, is_blank};
+use super::work::{BEGINNING_BYTES, Work};
 
 /// Maximum number of blanks, line breaks included, between two characters of a folded form.
 pub(super) const MAX_FOLD_BYTES: usize = 128;
@@ -21,7 +22,7 @@ pub(super) struct Attempt {
 /// Result of a comparison.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
-    /// The form ends at this place of the text.
+    /// The form, or what counts as it, ends at this place, which may be behind the text.
     Matches(usize),
     Differs,
     /// The text ends first.
@@ -34,8 +35,19 @@ impl Attempt {
     }
 
     /// Continues the comparison up to the end of the text.
-    pub(super) fn advance(&mut self, form: &Form, secret: &str, text: &[u8]) -> Verdict {
+    pub(super) fn advance(
+        &mut self,
+        form: &Form,
+        secret: &str,
+        text: &[u8],
+        work: &mut Work,
+    ) -> Verdict {
         loop {
+            if work.is_spent() && self.end - self.start >= BEGINNING_BYTES {
+                // All that could belong to the form is hidden.
+                let length = work.length(self.form, form, secret);
+                return Verdict::Matches(self.end.max(self.start + length));
+            }
             let Some((unit, next)) = form.unit(secret, self.unit) else {
                 return Verdict::Matches(self.end);
             };

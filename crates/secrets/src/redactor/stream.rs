@@ -9,6 +9,7 @@ use zeroize::{Zeroize as _, Zeroizing};
 
 use super::attempt::Attempt;
 use super::merge::{Match, merge};
+use super::work::Work;
 use super::{Patterns, write_placeholder};
 
 /// Size of the parts in which a piece is processed. It bounds the copy of the text.
@@ -26,6 +27,7 @@ pub struct RedactionStream {
     open: Vec<Attempt>,
     /// Matches that were not released.
     found: Vec<Match>,
+    work: Work,
 }
 
 /// A segment of a redacted text.
@@ -55,7 +57,8 @@ impl Segment<'_> {
 
 impl RedactionStream {
     pub(super) fn new(patterns: Arc<Patterns>) -> Self {
-        Self { patterns, held: Zeroizing::default(), open: Vec::new(), found: Vec::new() }
+        let work = Work::new(patterns.forms.len());
+        Self { patterns, held: Zeroizing::default(), open: Vec::new(), found: Vec::new(), work }
     }
 
     /// Processes the next piece and appends the redacted text to `out`.
@@ -73,18 +76,19 @@ impl RedactionStream {
         for part in piece.chunks(PART_BYTES) {
             let from = self.held.len();
             self.hold(part);
-            let Self { patterns, held, open, found } = self;
-            open.retain_mut(|attempt| match patterns.advance(*attempt, held, found) {
+            let Self { patterns, held, open, found, work } = self;
+            work.add(part);
+            open.retain_mut(|attempt| match patterns.advance(*attempt, held, found, work) {
                 Some(continued) => {
                     *attempt = continued;
                     true
                 }
                 None => false,
             });
-            patterns.find(held, from, found, |attempt| open.push(attempt));
+            patterns.find(held, from, found, work, |attempt| open.push(attempt));
             patterns.anchors.find_unfinished(held, from, |index, start| {
                 let attempt = Attempt::new(index, &patterns.forms[index], start);
-                open.extend(patterns.advance(attempt, held, found));
+                open.extend(patterns.advance(attempt, held, found, work));
             });
             open.sort_unstable();
             open.dedup();
@@ -96,6 +100,7 @@ impl RedactionStream {
     /// Passes on the rest of the text.
     pub fn finish_segments(mut self, mut visit: impl FnMut(Segment<'_>)) {
         self.open.clear();
+        self.found.iter_mut().for_each(|one| one.end = one.end.min(self.held.len()));
         self.release(self.held.len(), &mut visit);
     }
 

@@ -32,6 +32,18 @@ fn a_secret_is_replaced_at_every_position() {
 }
 
 #[test]
+fn a_text_that_begins_a_value_at_every_place_takes_linear_time() {
+    // The product of both lengths would take hours.
+    let (value, text) = ("0".repeat(131_000), "0".repeat(200_000));
+    let redactor = redactor(&[("ZEROS", &value)]);
+    assert_eq!(redactor.redact(&format!("a{text}")), "a[redacted:ZEROS]");
+    let (mut stream, mut out) = (redactor.stream(), Vec::new());
+    text.as_bytes().chunks(100_000).for_each(|piece| stream.push(piece, &mut out));
+    stream.finish(&mut out);
+    assert_eq!(String::from_utf8_lossy(&out), "[redacted:ZEROS]");
+}
+
+#[test]
 fn a_text_without_secrets_is_borrowed() {
     assert!(matches!(redactor(TOKEN).redact("hunter"), Cow::Borrowed("hunter")));
     assert!(matches!(redactor(&[]).redact_bytes(b"hunter2!"), Cow::Borrowed(b"hunter2!")));

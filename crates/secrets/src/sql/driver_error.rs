@@ -3,6 +3,7 @@
 use std::error::Error;
 
 use crate::source_error::SourceError;
+use crate::sql::table::DEADLINE;
 
 /// The part of a database error without secrets. The rest is dropped, because the driver can quote
 /// the affected row.
@@ -53,6 +54,7 @@ pub(super) fn sqlite(
     const SQLITE_ERROR: u32 = 1;
     const SQLITE_BUSY: u32 = 5;
     const SQLITE_LOCKED: u32 = 6;
+    const SQLITE_INTERRUPT: u32 = 9;
     const SQLITE_CORRUPT: u32 = 11;
     const SQLITE_NOTADB: u32 = 26;
     let origin = path.display().to_string();
@@ -66,6 +68,10 @@ pub(super) fn sqlite(
     let source = Box::new(DatabaseMessage { message, code });
     match primary {
         SQLITE_BUSY | SQLITE_LOCKED => SourceError::Unreachable { origin, source },
+        SQLITE_INTERRUPT => {
+            let text = format!("it has no answer within {} seconds", DEADLINE.as_secs());
+            SourceError::Unreachable { origin, source: Box::new(ConnectionError(text)) }
+        }
         SQLITE_CORRUPT | SQLITE_NOTADB => SourceError::Damaged { path: path.to_owned(), source },
         // The statements are fixed, so only a missing table or column causes this code.
         SQLITE_ERROR => SourceError::Schema { origin, source },

@@ -14,8 +14,7 @@ use crate::source_error::SourceError;
 use crate::sql::connection_pool::ConnectionPool;
 use crate::sql::driver_error::{self, ConnectionError};
 use crate::sql::table::{
-    self, CONNECTIONS, DEADLINE, Encryption, HostsChange, StoredVariable, VariableSummary,
-    VariableTable,
+    self, CONNECTIONS, DEADLINE, Encryption, HostsChange, StoredVariable, VariableTable,
 };
 
 /// Serializes changes of one name, until the end of the transaction.
@@ -109,21 +108,6 @@ impl VariableTable for PostgresTable {
             let rows = query.fetch_all(&mut lease.connection).await?;
             lease.release().await;
             Ok(rows.iter().map(table::stored).collect())
-        })
-        .await
-    }
-
-    async fn list(&self) -> Result<Vec<VariableSummary>, SourceError> {
-        self.with_deadline("list the variables", async {
-            let mut lease = self.pool.lease().await?;
-            let statement = match has_hosts(&mut lease.connection).await? {
-                true => table::LIST_HOSTS,
-                false => table::LIST,
-            };
-            let query = sqlx::query(statement).persistent(false);
-            let rows = query.fetch_all(&mut lease.connection).await?;
-            lease.release().await;
-            Ok(rows.iter().map(table::summary).collect())
         })
         .await
     }

@@ -11,6 +11,7 @@ use std::io;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use async_trait::async_trait;
 use percent_encoding::{NON_ALPHANUMERIC, percent_encode};
@@ -22,12 +23,14 @@ use crate::source_error::SourceError;
 use crate::sql::connection_pool::{ConnectionPool, Lease};
 use crate::sql::driver_error;
 use crate::sql::table::{
-    self, CONNECTIONS, DEADLINE, Encryption, HostsChange, StoredVariable, VariableSummary,
-    VariableTable,
+    self, CONNECTIONS, DEADLINE, Encryption, HostsChange, StoredVariable, VariableTable,
 };
 
 /// Tells whether the table keeps hosts.
 const HAS_HOSTS: &str = "SELECT count(*) FROM pragma_table_info('variables') WHERE name = 'hosts'";
+
+/// Steps of SQLite's machine between two looks at the clock, a fraction of a millisecond.
+const STEPS: i32 = 10_000;
 
 pub(super) struct SqliteTable {
     /// Connections that cannot change the file.
@@ -108,21 +111,15 @@ impl VariableTable for SqliteTable {
             true => table::LOAD_HOSTS,
             false => table::LOAD,
         };
+        // A view can compute rows for ever.
+        let deadline = Instant::now() + DEADLINE;
+        let mut handle = lease.connection.lock_handle().await.map_err(error)?;
+        handle.set_progress_handler(STEPS, move || Instant::now() < deadline);
+        drop(handle);
         let rows = sqlx::query(statement).fetch_all(&mut lease.connection).await.map_err(error)?;
+        lease.connection.lock_handle().await.map_err(error)?.remove_progress_handler();
         lease.release().await;
         Ok(rows.iter().map(table::stored).collect())
-    }
-
-    async fn list(&self) -> Result<Vec<VariableSummary>, SourceError> {
-        let error = self.error("list the variables");
-        let mut lease = self.readers.lease().await.map_err(error)?;
-        let statement = match has_hosts(&mut lease.connection).await.map_err(error)? {
-            true => table::LIST_HOSTS,
-            false => table::LIST,
-        };
-        let rows = sqlx::query(statement).fetch_all(&mut lease.connection).await.map_err(error)?;
-        lease.release().await;
-        Ok(rows.iter().map(table::summary).collect())
     }
 
     async fn set(

@@ -8,6 +8,7 @@ use zeroize::Zeroizing;
 
 use crate::cryptojs;
 use crate::name::{SkipReason, check_name, check_value};
+use crate::redactor::Redactor;
 use crate::revision::{Changed, Revision};
 use crate::source::VariableSource;
 use crate::source_error::SourceError;
@@ -19,6 +20,9 @@ use crate::sql::sqlite::SqliteTable;
 use crate::sql::table::{Encryption, HostsChange, StoredVariable, VariableSummary, VariableTable};
 use crate::sql::url::DatabaseUrl;
 use crate::variables::LoadedVariables;
+
+/// The value of a row with its hosts, or the reason to skip it.
+type Usable = Result<(SecretString, Option<VariableHosts>), SkipReason>;
 
 /// A table of variables in a database.
 ///
@@ -121,7 +125,8 @@ impl VariableStore {
     /// # Errors
     ///
     /// Like [`Self::set`]. Returns [`SourceError::NoHostsColumn`] if the table of another program
-    /// cannot keep hosts.
+    /// cannot keep hosts, and [`SourceError::InvalidVariable`] for a mask without hosts or of a
+    /// value that is too short. The form of the hosts is not checked.
     ///
     /// # Cancel safety
     ///
@@ -133,6 +138,15 @@ impl VariableStore {
         encryption: Encryption,
         hosts: Option<&VariableHosts>,
     ) -> Result<(), SourceError> {
+        if let Some(VariableHosts { mask, is_masked: true, .. }) = hosts {
+            let invalid = |reason| SourceError::InvalidVariable { name: name.to_owned(), reason };
+            if mask.hosts.is_empty() {
+                return Err(invalid(SkipReason::InvalidHosts));
+            }
+            if value.expose_secret().trim_ascii().len() < Redactor::MIN_SECRET_BYTES {
+                return Err(invalid(SkipReason::TooShortToMask));
+            }
+        }
         let hosts = hosts.map(VariableHosts::to_column);
         self.store(name, &value, encryption, HostsChange::Set(hosts.as_deref())).await
     }
@@ -144,9 +158,13 @@ impl VariableStore {
         encryption: Encryption,
         hosts: HostsChange<'_>,
     ) -> Result<(), SourceError> {
+        let invalid = |reason| SourceError::InvalidVariable { name: name.to_owned(), reason };
         check_name(name)
             .and_then(|()| check_value(name, value.expose_secret()))
-            .map_err(|reason| SourceError::InvalidVariable { name: name.to_owned(), reason })?;
+            .map_err(invalid)?;
+        if encryption == Encryption::Plain && cryptojs::looks_encrypted(value.expose_secret()) {
+            return Err(invalid(SkipReason::LooksEncrypted));
+        }
         let stored = match encryption {
             Encryption::Plain => Zeroizing::new(value.expose_secret().to_owned()),
             Encryption::CryptoJs => Zeroizing::new(self.encrypt(name, value)?),
@@ -154,7 +172,8 @@ impl VariableStore {
         self.table.set(name, &stored, encryption, hosts).await
     }
 
-    /// Returns all stored variables by name, also those that a load would skip. Reads no value.
+    /// Returns all stored variables by name, also those that a load skips, with the reason. Returns
+    /// no value.
     ///
     /// # Errors
     ///
@@ -164,7 +183,14 @@ impl VariableStore {
     ///
     /// The call changes nothing.
     pub async fn list(&self) -> Result<Vec<VariableSummary>, SourceError> {
-        self.table.list().await
+        let rows = self.table.load().await?;
+        let checked = self.checked(&rows).into_iter().map(|(row, usable)| VariableSummary {
+            name: row.name.clone(),
+            encryption: row.encryption,
+            hosts: row.hosts.clone().ok().flatten(),
+            skipped: usable.err(),
+        });
+        Ok(checked.collect())
     }
 
     /// Deletes a variable. Returns whether it existed.
@@ -197,47 +223,57 @@ impl VariableStore {
             Encryption::Plain => Ok(SecretString::from(value.as_str())),
             Encryption::CryptoJs => {
                 let passphrase = self.passphrase.as_ref().ok_or(SkipReason::NoPassphrase)?;
-                Ok(cryptojs::decrypt(value, passphrase.expose_secret())?)
+                let value = cryptojs::decrypt(value, passphrase.expose_secret())?;
+                match cryptojs::looks_encrypted(value.expose_secret()) {
+                    true => Err(SkipReason::EncryptedTwice),
+                    false => Ok(value),
+                }
             }
         }
     }
 
-    /// Returns the variables of these rows. Of several usable rows with one name, the one with the
-    /// smallest value in byte order wins, so that the result does not depend on the order in which
-    /// the database returns them.
+    /// Returns the rows by name, each with its value and its hosts, or the reason to skip it. Of
+    /// several usable rows with one name, the one with the smallest value in byte order is used, so
+    /// that the result does not depend on the order in which the database returns them.
+    fn checked<'r>(&self, rows: &'r [StoredVariable]) -> Vec<(&'r StoredVariable, Usable)> {
+        let check = |row: &StoredVariable| -> Usable {
+            // The name comes first: an invalid name explains more than an undecryptable value.
+            check_name(&row.name)?;
+            let value = self.decrypt(row)?;
+            check_value(&row.name, value.expose_secret())?;
+            Ok((value, row.hosts.clone()?))
+        };
+        let mut checked: Vec<_> = rows.iter().map(|row| (row, check(row))).collect();
+        checked.sort_by(|(row, usable), (other, other_usable)| {
+            row.name.cmp(&other.name).then_with(|| value(usable).cmp(&value(other_usable)))
+        });
+        let mut used = None;
+        for (row, usable) in &mut checked {
+            if usable.is_ok() && used.replace(&row.name) == Some(&row.name) {
+                *usable = Err(SkipReason::Duplicate);
+            }
+        }
+        checked
+    }
+
     fn variables_of(&self, rows: &[StoredVariable]) -> LoadedVariables {
         let mut loaded = LoadedVariables::default();
-        let mut usable = Vec::new();
-        for row in rows {
-            // The name comes first: an invalid name explains more than an undecryptable value.
-            let value = check_name(&row.name)
-                .and_then(|()| self.decrypt(row))
-                .and_then(|value| check_value(&row.name, value.expose_secret()).map(|()| value))
-                .and_then(|value| Ok((value, row.hosts.clone()?)));
-            match value {
-                Ok((value, hosts)) => usable.push((row.name.as_str(), value, hosts)),
+        for (row, usable) in self.checked(rows) {
+            match usable {
+                Ok((value, Some(hosts))) if hosts.is_masked => {
+                    loaded.insert_masked(&row.name, value, hosts.mask);
+                }
+                Ok((value, _)) => loaded.insert(&row.name, value),
                 Err(reason) => loaded.skip(&row.name, reason),
             }
         }
-        usable.sort_by(|(name, value, _), (other_name, other_value, _)| {
-            let values = value.expose_secret().cmp(other_value.expose_secret());
-            name.cmp(other_name).then(values)
-        });
-        let mut last = None;
-        for (name, value, hosts) in usable {
-            if last == Some(name) {
-                loaded.skip(name, SkipReason::Duplicate);
-            } else {
-                match hosts.filter(|hosts| hosts.is_masked) {
-                    Some(hosts) => loaded.insert_masked(name, value, hosts.mask),
-                    None => loaded.insert(name, value),
-                }
-            }
-            last = Some(name);
-        }
-        loaded.skipped.sort_by(|one, other| one.name.cmp(&other.name));
         loaded
     }
+}
+
+/// Returns the value of a usable row.
+fn value(usable: &Usable) -> Option<&str> {
+    usable.as_ref().ok().map(|(value, _)| value.expose_secret())
 }
 
 #[async_trait]

@@ -25,13 +25,9 @@ pub(super) const CHECK: &str = "SELECT CAST(name AS TEXT), CAST(value AS TEXT), 
     CAST(encrypted AS TEXT) FROM variables LIMIT 0";
 pub(super) const LOAD: &str = "SELECT CAST(name AS TEXT), CAST(encrypted AS TEXT), \
     CAST(value AS TEXT) FROM variables ORDER BY 1";
-pub(super) const LIST: &str =
-    "SELECT CAST(name AS TEXT), CAST(encrypted AS TEXT) FROM variables ORDER BY 1";
 // The same for a table with hosts.
 pub(super) const LOAD_HOSTS: &str = "SELECT CAST(name AS TEXT), CAST(encrypted AS TEXT), \
     CAST(value AS TEXT), CAST(hosts AS TEXT) FROM variables ORDER BY 1";
-pub(super) const LIST_HOSTS: &str = "SELECT CAST(name AS TEXT), CAST(encrypted AS TEXT), \
-    CAST(hosts AS TEXT) FROM variables ORDER BY 1";
 // There is no `ON CONFLICT`, because the names of a foreign table need not be unique.
 pub(super) const UPDATE: &str = "UPDATE variables SET value = $2, encrypted = $3 WHERE name = $1";
 pub(super) const INSERT: &str =
@@ -74,12 +70,13 @@ impl Encryption {
 pub struct VariableSummary {
     /// The name.
     pub name: String,
-    /// The form of the value. `None` if the column `encrypted` has no known spelling; such a
-    /// variable is skipped.
+    /// The form of the value. `None` if the column `encrypted` has no known spelling.
     pub encryption: Option<Encryption>,
     /// The hosts that receive the value. `None` without hosts, and if the column `hosts` has no
-    /// known form; such a variable is skipped.
+    /// known form.
     pub hosts: Option<VariableHosts>,
+    /// The reason for which a load skips the variable.
+    pub skipped: Option<SkipReason>,
 }
 
 /// A row of the table.
@@ -118,8 +115,6 @@ pub(super) trait VariableTable: Send + Sync {
 
     async fn load(&self) -> Result<Vec<StoredVariable>, SourceError>;
 
-    async fn list(&self) -> Result<Vec<VariableSummary>, SourceError>;
-
     async fn set(
         &self,
         name: &str,
@@ -134,17 +129,6 @@ pub(super) trait VariableTable: Send + Sync {
     fn revision(&self) -> Option<Revision> {
         None
     }
-}
-
-/// Converts a row with hosts in its third column, if the table has any.
-pub(super) fn summary<R>(row: &R) -> VariableSummary
-where
-    R: Row,
-    usize: ColumnIndex<R>,
-    for<'r> String: Decode<'r, R::Database> + Type<R::Database>,
-{
-    let (name, encryption) = name_and_encryption(row);
-    VariableSummary { name, encryption, hosts: hosts(row, 2).ok().flatten() }
 }
 
 /// Converts a row with a value in its third column, and hosts in its fourth, if the table has any.

@@ -123,7 +123,7 @@ async fn a_table_keeps_hosts_if_it_has_a_column_for_them() {
     let hosts = VariableHosts::masked(MaskSpec::new(["api.test"]));
     let set = async |database: &'static str, table: &'static str| {
         let store = connect(&server.database(database, table).await).await.unwrap();
-        let set = store.set_with_hosts("KEY", "value".into(), Encryption::CryptoJs, Some(&hosts));
+        let set = store.set_with_hosts("KEY", "a value".into(), Encryption::CryptoJs, Some(&hosts));
         (set.await, store)
     };
     let (stored, _) = set("without_hosts", TABLE).await;
@@ -132,7 +132,7 @@ async fn a_table_keeps_hosts_if_it_has_a_column_for_them() {
     let with_hosts = "CREATE TABLE variables (name text, value text, encrypted bool, hosts text)";
     let (stored, store) = set("with_hosts", with_hosts).await;
     stored.unwrap();
-    store.set("KEY", "another".into(), Encryption::CryptoJs).await.unwrap();
+    store.set("KEY", "another value".into(), Encryption::CryptoJs).await.unwrap();
     let loaded = store.load().await.unwrap();
     assert_eq!(loaded.masks.get("KEY"), Some(&hosts.mask));
     assert_eq!(store.list().await.unwrap()[0].hosts, Some(hosts.clone()));

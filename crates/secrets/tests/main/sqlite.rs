@@ -79,7 +79,7 @@ async fn hosts_are_kept_until_they_are_set_and_mask_the_variable() {
     let set = async |value: &str, hosts: Option<&VariableHosts>| {
         store.set_with_hosts("KEY", value.into(), Encryption::CryptoJs, hosts).await.unwrap();
     };
-    set("first", Some(&hosts)).await;
+    set("a first value", Some(&hosts)).await;
     store.set("PLAIN", "open".into(), Encryption::Plain).await.unwrap();
     // A new value does not unmask the variable.
     store.set("KEY", "second".into(), Encryption::CryptoJs).await.unwrap();
@@ -87,7 +87,7 @@ async fn hosts_are_kept_until_they_are_set_and_mask_the_variable() {
     let loaded = store.load().await.unwrap();
     assert_eq!(loaded.masks.into_iter().collect::<Vec<_>>(), [("KEY".into(), hosts.mask.clone())]);
     assert_eq!(loaded.variables.get("KEY").unwrap().expose_secret(), "second");
-    set("third", Some(&VariableHosts::unmasked(hosts.mask))).await;
+    set("a third value", Some(&VariableHosts::unmasked(hosts.mask))).await;
     assert!(store.load().await.unwrap().masks.is_empty());
     set("fourth", None).await;
     assert_eq!(store.list().await.unwrap()[0].hosts, None);

@@ -133,7 +133,9 @@ impl Context {
         if self.default_database()?.is_some_and(|file| !file.exists()) {
             return Ok(None);
         }
-        let store = VariableStore::connect(&self.variables_url()?, self.passphrase()?).await;
+        let url = self.variables_url()?;
+        self.check_database(&url)?;
+        let store = VariableStore::connect(&url, self.passphrase()?).await;
         store.map(Some).map_err(Failure::not_run)
     }
 
@@ -154,16 +156,21 @@ impl Context {
     /// exist, because its path may be mistyped.
     fn variable_source(&self, url: String) -> Result<LazyVariables, Failure> {
         VariableStore::check_url(&url).map_err(Failure::not_run)?;
-        let default_file = self.default_database()?;
-        let missing = variable_source::file(&url).filter(|file| !file.exists());
-        if let (Some(file), None) = (missing, &default_file) {
-            return Err(Failure::not_run_text(format!(
+        self.check_database(&url)?;
+        Ok(LazyVariables::new(url, self.passphrase()?, self.default_database()?))
+    }
+
+    /// Checks that the file of `--variables` exists.
+    fn check_database(&self, url: &str) -> Result<(), Failure> {
+        let missing = variable_source::file(url).filter(|file| !file.exists());
+        match missing.filter(|_| self.global.variables.is_some()) {
+            Some(file) => Err(Failure::not_run_text(format!(
                 "there is no database of variables at {}; correct --variables, or create it with \
-                 `agent-tools variable set`",
+                 `agent-tools variable set NAME`",
                 file.display()
-            )));
+            ))),
+            None => Ok(()),
         }
-        Ok(LazyVariables::new(url, self.passphrase()?, default_file))
     }
 
     /// Returns the passphrase from the file or the environment. It is no option, because other
@@ -177,8 +184,15 @@ impl Context {
                         file.display()
                     ))
                 })?;
-                let text = text.strip_suffix('\n').unwrap_or(&text);
-                Ok(Some(text.strip_suffix('\r').unwrap_or(text).to_owned().into()))
+                let line = text.strip_suffix('\n').unwrap_or(&text);
+                let line = line.strip_suffix('\r').unwrap_or(line);
+                if line.trim().is_empty() {
+                    return Err(Failure::not_run_text(format!(
+                        "the secret file {} has no passphrase",
+                        file.display()
+                    )));
+                }
+                Ok(Some(line.to_owned().into()))
             }
             None => match std::env::var("AGENT_TOOLS_SECRET") {
                 Ok(secret) => Ok(Some(secret).filter(|secret| !secret.is_empty()).map(Into::into)),

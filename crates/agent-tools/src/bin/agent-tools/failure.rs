@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+use crate::advice;
 use crate::output::{self, errln};
 
 /// The exit code if the engine or a setting failed, so that a script does not mistake it for the
@@ -72,7 +73,8 @@ impl Failure {
     /// Prints the message as the JSON object of a request without a result.
     pub(crate) fn print_json(&self) {
         if !self.message.is_empty() && !output::has_json() {
-            output::print_json(&serde_json::json!({ "error": self.message }).to_string());
+            let message = advice::complete(&self.message);
+            output::print_json(&serde_json::json!({ "error": message }).to_string());
         }
     }
 

@@ -4,6 +4,7 @@
 // These macros panic if the reader has closed its pipe; `output` has replacements.
 #![deny(clippy::print_stderr, clippy::print_stdout)]
 
+mod advice;
 mod command_line;
 mod commands;
 mod config_file;
@@ -150,7 +151,9 @@ fn main() -> ExitCode {
     let is_debugged = matches!(&cli.command, Command::Sandbox(args) if args.debug);
     let usual = if is_debugged { "debug" } else { "error,agent_tools::waiting=warn" };
     let filter = tracing_subscriber::EnvFilter::try_from_env("AGENT_TOOLS_LOG")
-        .unwrap_or_else(|_| usual.into());
+        .unwrap_or_else(|_| usual.into())
+        // Below this level, it logs whole messages, also before the values to redact are known.
+        .add_directive("rmcp=info".parse().expect("it is a directive"));
     let is_terminal = std::io::stderr().is_terminal();
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(is_terminal);
     if cli.global.no_redact {

@@ -6,6 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use agent_tools::printable_lines;
 
+use crate::advice;
+
 /// Prints a line to standard output, like `println!`.
 macro_rules! outln {
     ($($text:tt)*) => { $crate::output::print_line(format_args!($($text)*)) };
@@ -57,11 +59,12 @@ pub(crate) fn print_command_error(text: &str) {
     let _ = std::io::stderr().write_all(text.as_bytes());
 }
 
-/// Prints a text to standard error, escaped like standard output. A failure cannot be reported
+/// Prints a text to standard error, escaped like standard output, and with the places of this
+/// process in its commands. A failure cannot be reported
 /// anywhere.
 pub(crate) fn print_error(text: Arguments<'_>) {
     let text = text.to_string();
-    let _ = std::io::stderr().write_all(printable_lines(&text).as_bytes());
+    let _ = std::io::stderr().write_all(printable_lines(&advice::complete(&text)).as_bytes());
 }
 
 /// Writes buffered output. Called before the process exits.

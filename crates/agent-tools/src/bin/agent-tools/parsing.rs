@@ -11,7 +11,7 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Arg, ArgMatches, Command, CommandFactory, Error, FromArgMatches};
 
 use crate::failure::Failure;
-use crate::{Cli, config_file, examples, output};
+use crate::{Cli, advice, config_file, examples, output};
 
 /// Parses the command line. An option comes before a variable, and that before the configuration
 /// file. A variable that is empty counts as unset.
@@ -41,6 +41,7 @@ pub(crate) fn parse() -> Result<Cli, ExitCode> {
         }
     };
     let matches = configured.matches()?;
+    advice::note(matches);
     Cli::from_arg_matches(matches).map_err(|error| report(&configured.command, &error))
 }
 

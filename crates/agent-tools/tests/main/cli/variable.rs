@@ -73,6 +73,83 @@ fn hosts_of_a_variable_are_checked_listed_and_kept() {
 }
 
 #[test]
+fn a_new_value_stays_encrypted_and_masked() {
+    let cli = Cli::with_environment(&[("AGENT_TOOLS_SECRET", "a passphrase")]);
+    cli.run_with(&["variable", "set", "KEY", "--encrypted", "--host", "a.test"], "first value")
+        .ok();
+    assert_eq!(
+        cli.run_with(&["variable", "set", "KEY"], "other value").ok().stdout,
+        "set KEY (encrypted)\n"
+    );
+    let short = cli.run_with(&["variable", "set", "KEY"], "short");
+    assert!(short.code == 2 && short.stderr.contains("fewer than 6 bytes"), "{}", short.stderr);
+    assert_eq!(cli.run(&["variable", "get", "KEY"]).ok().stdout, "other value\n");
+    let plain = [
+        "variable",
+        "set",
+        "KEY",
+        "--plain",
+        "--host",
+        "b.test",
+        "--in",
+        "body",
+        "--allow-plaintext",
+    ];
+    cli.run_with(&plain, "third value").ok();
+    let listed = cli.run(&["variable", "list"]).ok().stdout;
+    assert_eq!(listed, "KEY (masked for b.test; in body; also without TLS)\n");
+}
+
+#[test]
+fn a_value_is_printed_as_it_was_set() {
+    let cli = Cli::new();
+    for (given, stored) in
+        [("x", "x"), ("x\n", "x"), ("x\n\n", "x\n"), ("x\r\n", "x"), ("x\r", "x\r")]
+    {
+        cli.run_with(&["variable", "set", "KEY"], given).ok();
+        assert_eq!(cli.run(&["variable", "get", "KEY"]).ok().stdout, format!("{stored}\n"));
+    }
+}
+
+#[test]
+fn a_value_on_the_command_line_is_refused_and_not_shown() {
+    let cli = Cli::new();
+    for words in [&["KEY", "hunter2hunter2"][..], &["KEY=hunter2hunter2"]] {
+        let refused = cli.run(&[&["variable", "set"], words].concat());
+        assert_eq!(refused.code, 2);
+        assert!(refused.stderr.contains("printf %s VALUE | agent-tools"), "{}", refused.stderr);
+        assert!(!refused.stderr.contains("hunter2"), "{}", refused.stderr);
+    }
+    let own = cli.run_with(&["variable", "set", "TMPDIR"], "x");
+    assert!(own.code == 2 && own.stderr.contains("sets TMPDIR itself"), "{}", own.stderr);
+}
+
+#[test]
+fn a_passphrase_is_not_empty() {
+    let cli = Cli::new();
+    for text in ["", "\n", " \r\n"] {
+        let file = cli.write("passphrase", text);
+        let set =
+            ["--secret-file", file.to_str().unwrap(), "variable", "set", "--encrypted", "KEY"];
+        let refused = cli.run_with(&set, "value");
+        assert!(
+            refused.code == 1 && refused.stderr.contains("no passphrase"),
+            "{}",
+            refused.stderr
+        );
+    }
+}
+
+#[test]
+fn advice_repeats_the_places_of_the_command_line() {
+    let cli = Cli::new();
+    let absent = format!("sqlite:{}", cli.home().join("a b.db").display());
+    let listed = cli.run(&["--variables", &absent, "variable", "list"]);
+    let advice = format!("`agent-tools --variables '{absent}' variable set NAME`");
+    assert!(listed.code == 1 && listed.stderr.contains(&advice), "{}", listed.stderr);
+}
+
+#[test]
 fn encrypted_variables_without_a_passphrase_are_skipped_with_a_warning() {
     let mut cli = Cli::with_environment(&[("AGENT_TOOLS_SECRET", "right")]);
     cli.run_with(&["variable", "set", "API_KEY", "--encrypted"], "hidden").ok();

@@ -64,6 +64,8 @@ fn errors_repeat_no_value_of_a_variable_and_no_long_text() {
                 server.call("writeFile", json!({ "path": "f", "content": "", &text: 1 })),
                 server.call("bash", json!({ "command": "true", "timeoutMs": &text })),
                 server.request("tools/call", json!({ "name": &text })),
+                server.call("readFile", json!({ "path": format!("../{text}") })),
+                server.call("writeFile", json!({ "path": format!("a\0{text}"), "content": "" })),
                 server.request("resources/read", json!({ "uri": &text })),
                 server.request(&text, json!({})),
             ];

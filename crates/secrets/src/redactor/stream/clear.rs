@@ -14,13 +14,14 @@ impl RedactionStream {
             return 0;
         }
         let patterns = &self.patterns;
-        let mut found = Vec::new();
+        let (mut found, mut work) = (Vec::new(), self.work.clone());
+        work.add(piece);
         let mut clear = piece.len();
-        patterns.find(piece, 0, &mut found, |attempt| clear = clear.min(attempt.start));
+        patterns.find(piece, 0, &mut found, &mut work, |attempt| clear = clear.min(attempt.start));
         patterns.anchors.find_unfinished(piece, 0, |index, start| {
             if start < clear {
                 let attempt = Attempt::new(index, &patterns.forms[index], start);
-                if patterns.advance(attempt, piece, &mut found).is_some() {
+                if patterns.advance(attempt, piece, &mut found, &mut work).is_some() {
                     clear = start;
                 }
             }

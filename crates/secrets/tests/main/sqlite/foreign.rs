@@ -37,6 +37,71 @@ async fn a_file_of_the_first_version_works_and_gets_the_id_with_the_next_change(
 }
 
 #[tokio::test]
+async fn a_list_has_the_reason_to_skip_a_variable() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("variables.db");
+    let rows = "CREATE TABLE variables (name, value, encrypted, hosts); INSERT INTO variables VALUES \
+                ('NONE', NULL, 0, NULL), ('PATH', 'x', 0, NULL), ('HOSTS', 'x', 0, 'a.test'), \
+                ('TWICE', '2', 0, NULL), ('TWICE', '1', 0, NULL), ('GOOD', 'x', 0, '[\"a.test\"]');";
+    tamper(&path, rows).await;
+    let store = VariableStore::connect(&url(&path), None).await.unwrap();
+    let listed = store.list().await.unwrap();
+    let listed: Vec<_> =
+        listed.iter().map(|one| (one.name.as_str(), one.skipped.is_some())).collect();
+    assert_eq!(
+        listed,
+        [
+            ("GOOD", false),
+            ("HOSTS", true),
+            ("NONE", true),
+            ("PATH", true),
+            ("TWICE", false),
+            ("TWICE", true),
+        ]
+    );
+    let ciphertext = secrets::cryptojs::encrypt("x", "a passphrase").unwrap();
+    let stored = store.set("A", ciphertext.into(), Encryption::Plain).await;
+    assert!(stored.is_err(), "no load would use it");
+}
+
+#[tokio::test]
+async fn a_view_that_never_ends_is_an_error_after_a_while() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("variables.db");
+    let view = "CREATE VIEW variables AS WITH RECURSIVE r(i) AS (SELECT 1 UNION ALL SELECT i + 1 \
+                FROM r) SELECT 'N' || i AS name, 'v' AS value, 0 AS encrypted FROM r";
+    tamper(&path, view).await;
+    let store = VariableStore::connect(&url(&path), None).await.unwrap();
+    let error = store.load().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unreachable);
+    assert!(store.load().await.is_err(), "the connection is still usable");
+}
+
+#[tokio::test]
+async fn ciphertexts_in_other_spellings_are_no_values() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("variables.db");
+    tamper(&path, "CREATE TABLE variables (name, value, encrypted)").await;
+    let once = secrets::cryptojs::encrypt("hunter2", PASSPHRASE).unwrap();
+    let twice = secrets::cryptojs::encrypt(&once, PASSPHRASE).unwrap();
+    let (cut, url_safe) = (&once[..once.len() - 4], once.replace('+', "-").replace('/', "_"));
+    let options = SqliteConnectOptions::new().filename(&path);
+    let mut connection = SqliteConnection::connect_with(&options).await.unwrap();
+    for (name, value, encrypted) in [
+        ("CUT", cut, 0),
+        ("QUOTED", &format!(" '{once}'"), 0),
+        ("URL_SAFE", &url_safe, 0),
+        ("TWICE", &twice, 1),
+    ] {
+        let insert = sqlx::query("INSERT INTO variables VALUES ($1, $2, $3)");
+        insert.bind(name).bind(value).bind(encrypted).execute(&mut connection).await.unwrap();
+    }
+    let store = VariableStore::connect(&url(&path), Some(PASSPHRASE.into())).await.unwrap();
+    assert_eq!(loaded(&store).await, []);
+    assert_eq!(store.load().await.unwrap().skipped.len(), 4);
+}
+
+#[tokio::test]
 async fn the_schema_of_a_foreign_file_is_never_changed() {
     let directory = tempfile::tempdir().unwrap();
     for (number, statements) in [

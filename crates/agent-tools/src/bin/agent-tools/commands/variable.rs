@@ -1,19 +1,26 @@
 //! The subcommand `variable`: variables of every session's environment. Reads values from standard
 //! input, and prints one only if it is asked for.
 
-use std::io::IsTerminal;
+use std::ffi::OsString;
 use std::process::ExitCode;
 
 use agent_tools::printable;
-use agent_tools::secrets::sql::{Encryption, VariableHosts};
-use agent_tools::secrets::{LoadedVariables, MaskSpec, Masks, RequestPart, VariableSource};
+use agent_tools::secrets::sql::{Encryption, VariableHosts, VariableSummary};
+use agent_tools::secrets::{
+    LoadedVariables, MaskSpec, Masks, RequestPart, SkipReason, SourceError, VariableSource,
+};
 use clap::{Args, Subcommand, ValueEnum};
+use egress::MasksError;
 use secrecy::{ExposeSecret, SecretString};
+use serde_json::{Value, json};
 
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::output::{errln, outln, print_bytes};
 use crate::stdin;
+
+/// Variables that every session sets itself, of those that a source may have.
+const OF_SESSIONS: [&str; 2] = ["SHELL", "TMPDIR"];
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum VariableCommand {
@@ -25,7 +32,7 @@ pub(crate) enum VariableCommand {
                             --host api.example.com"
     )]
     Set(SetArgs),
-    /// Print the value of a variable as it is, decrypted.
+    /// Print the value of a variable as it is, decrypted, and a line end.
     #[command(after_help = "Example:\n  $ token=$(agent-tools variable get API_TOKEN)")]
     Get {
         /// Name of the variable.
@@ -44,9 +51,16 @@ pub(crate) enum VariableCommand {
 pub(crate) struct SetArgs {
     /// Name of the variable.
     name: String,
-    /// Encrypt the value with the passphrase of --secret-file or AGENT_TOOLS_SECRET.
+    /// Words that are no arguments: a value on the command line is visible to other users.
+    #[arg(hide = true)]
+    words: Vec<OsString>,
+    /// Encrypt the value with the passphrase of --secret-file or AGENT_TOOLS_SECRET. Without this
+    /// option, a variable that is encrypted stays so.
     #[arg(long)]
     encrypted: bool,
+    /// Store the value as it is, also if the variable was encrypted.
+    #[arg(long, conflicts_with = "encrypted")]
+    plain: bool,
     /// Hide the value from commands: they get a placeholder, which becomes the value in requests
     /// over TLS to this host. HOST is a name, *.DOMAIN or an address, with or without a port.
     /// Repeatable. Without this option, a variable keeps its hosts.
@@ -91,7 +105,39 @@ enum Hosts {
 }
 
 impl SetArgs {
-    /// Returns the hosts. Fails if a session would not accept them.
+    /// Checks the name. Neither it nor the words are shown, because they may have the value.
+    fn check_name(&self) -> Result<(), Failure> {
+        let name = self.name.split('=').next().unwrap_or_default();
+        if name.len() < self.name.len() || !self.words.is_empty() {
+            let name = if is_shell_name(name) { name } else { "NAME" };
+            return Err(Failure::usage(format!(
+                "the value comes from standard input, because other users can read a command line: \
+                 `printf %s VALUE | agent-tools variable set {name}`"
+            )));
+        }
+        if !is_shell_name(name) {
+            return Err(Failure::usage(format!(
+                "{name:?} is no name of a variable for shells: it needs letters, digits and `_`, \
+                 and no digit at its beginning"
+            )));
+        }
+        if OF_SESSIONS.contains(&name) {
+            return Err(Failure::usage(format!("a session sets {name} itself; use another name")));
+        }
+        Ok(())
+    }
+
+    /// Returns the form to store the value in. A variable that is encrypted stays so.
+    fn encryption(&self, stored: &[VariableSummary]) -> Encryption {
+        let was_encrypted = stored.iter().any(|one| one.encryption != Some(Encryption::Plain));
+        if self.encrypted || (was_encrypted && !self.plain) {
+            Encryption::CryptoJs
+        } else {
+            Encryption::Plain
+        }
+    }
+
+    /// Returns the hosts. Fails if a session would not accept the mask.
     fn hosts(&self, value: &SecretString) -> Result<Hosts, Failure> {
         if self.host.is_empty() {
             return Ok(if self.unmasked { Hosts::Set(None) } else { Hosts::Keep });
@@ -109,10 +155,29 @@ impl SetArgs {
         if self.unmasked {
             return Ok(Hosts::Set(Some(VariableHosts::unmasked(mask))));
         }
-        let checked = mask.mask(&self.name, value.clone());
-        egress::check_hosts(&checked).map_err(|error| Failure::usage(error.to_string()))?;
-        Masks::new([checked]).map_err(|error| Failure::usage(error.to_string()))?;
+        self.check_mask(&mask, value)?;
         Ok(Hosts::Set(Some(VariableHosts::masked(mask))))
+    }
+
+    /// Fails if a session would not accept the new value with the mask that stays.
+    fn check_kept(&self, value: &SecretString, stored: &[VariableSummary]) -> Result<(), Failure> {
+        let kept = stored.iter().filter_map(|one| one.hosts.as_ref());
+        kept.filter(|hosts| hosts.is_masked)
+            .try_for_each(|hosts| self.check_mask(&hosts.mask, value))
+    }
+
+    fn check_mask(&self, mask: &MaskSpec, value: &SecretString) -> Result<(), Failure> {
+        let mask = mask.mask(&self.name, value.clone());
+        egress::check_hosts(&mask).map_err(|error| {
+            let failure = Failure::usage(error.to_string());
+            match error {
+                MasksError::SharedDomain { .. } => {
+                    failure.with_remedy("name one host, or add --allow-shared-domains")
+                }
+                _ => failure,
+            }
+        })?;
+        Masks::new([mask]).map(drop).map_err(|error| Failure::usage(error.to_string()))
     }
 }
 
@@ -126,6 +191,12 @@ pub(crate) async fn run(context: &Context, command: VariableCommand) -> Result<E
     .map_err(Failure::into_failed)
 }
 
+/// Returns a text without one line end at its end, also that of DOS.
+fn without_line_end(text: &str) -> &str {
+    let line = text.strip_suffix('\n');
+    line.map_or(text, |line| line.strip_suffix('\r').unwrap_or(line))
+}
+
 /// Returns whether a shell can read a variable of this name (POSIX, 3.216).
 fn is_shell_name(name: &str) -> bool {
     let is_word = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
@@ -135,36 +206,51 @@ fn is_shell_name(name: &str) -> bool {
 }
 
 async fn set(context: &Context, args: &SetArgs) -> Result<ExitCode, Failure> {
-    let SetArgs { name, encrypted, .. } = args;
-    if !is_shell_name(name) {
-        return Err(Failure::usage(format!(
-            "{name:?} is no name of a variable for shells: it needs letters, digits and `_`, and \
-             no digit at its beginning"
-        )));
-    }
-    let encrypted = *encrypted;
-    let encryption = if encrypted { Encryption::CryptoJs } else { Encryption::Plain };
-    if encrypted && context.passphrase()?.is_none() {
-        return Err(Failure::usage(
-            "--encrypted needs the passphrase in AGENT_TOOLS_SECRET or --secret-file",
-        ));
+    args.check_name()?;
+    let name = &args.name;
+    if args.encrypted {
+        check_passphrase(context)?;
     }
     let value = String::from_utf8(stdin::read_secret("the value").await?)
         .map_err(|_| Failure::usage("the value is not UTF-8"))?;
-    let value = SecretString::from(value.strip_suffix('\n').unwrap_or(&value));
+    let value = SecretString::from(without_line_end(&value));
     let hosts = args.hosts(&value)?;
     let variables = context.writable_variables().await?;
-    let stored = match hosts {
-        Hosts::Keep => variables.set(name, value, encryption).await,
+    let mut stored = variables.list().await.map_err(Failure::failed)?;
+    stored.retain(|one| one.name == *name);
+    let encryption = args.encryption(&stored);
+    let encrypted = encryption == Encryption::CryptoJs;
+    if encrypted {
+        check_passphrase(context)?;
+    }
+    let result = match hosts {
+        Hosts::Keep => {
+            args.check_kept(&value, &stored)?;
+            variables.set(name, value, encryption).await
+        }
         Hosts::Set(hosts) => {
             variables.set_with_hosts(name, value, encryption, hosts.as_ref()).await
         }
     };
-    stored.map_err(Failure::failed)?;
-    context.print(&serde_json::json!({ "set": name, "encrypted": encrypted }), || {
-        outln!("set {name}");
+    result.map_err(|error| match error {
+        SourceError::InvalidVariable { reason: SkipReason::LooksEncrypted, .. } => Failure::usage(
+            "the value is encrypted already; give the plain text, and encrypt it with --encrypted",
+        ),
+        error => Failure::failed(error),
+    })?;
+    context.print(&json!({ "set": name, "encrypted": encrypted }), || {
+        outln!("set {name}{}", if encrypted { " (encrypted)" } else { "" });
     })?;
     Ok(ExitCode::SUCCESS)
+}
+
+fn check_passphrase(context: &Context) -> Result<(), Failure> {
+    match context.passphrase()? {
+        Some(_) => Ok(()),
+        None => Err(Failure::usage(
+            "an encrypted variable needs the passphrase in AGENT_TOOLS_SECRET or --secret-file",
+        )),
+    }
 }
 
 async fn get(context: &Context, name: &str) -> Result<ExitCode, Failure> {
@@ -180,11 +266,9 @@ async fn get(context: &Context, name: &str) -> Result<ExitCode, Failure> {
         }));
     };
     let value = value.expose_secret();
-    context.print(&serde_json::json!({ "name": name, "value": value }), || {
+    context.print(&json!({ "name": name, "value": value }), || {
         print_bytes(value.as_bytes());
-        if std::io::stdout().is_terminal() || !value.ends_with('\n') {
-            print_bytes(b"\n");
-        }
+        print_bytes(b"\n");
     })?;
     Ok(ExitCode::SUCCESS)
 }
@@ -194,37 +278,69 @@ async fn list(context: &Context) -> Result<ExitCode, Failure> {
         Some(variables) => variables.list().await.map_err(Failure::failed)?,
         None => Vec::new(),
     };
-    let listed: Vec<_> = variables
-        .iter()
-        .map(|variable| {
-            let encrypted = variable.encryption.map(|form| form == Encryption::CryptoJs);
-            let mut listed = serde_json::json!({ "name": variable.name, "encrypted": encrypted });
-            if let Some(hosts) = &variable.hosts {
-                listed["hosts"] = hosts.mask.hosts.clone().into();
-                listed["masked"] = hosts.is_masked.into();
-            }
-            listed
-        })
-        .collect();
+    let listed: Vec<_> = variables.iter().map(json).collect();
     context.print(&listed, || {
         for variable in &variables {
-            let note = match variable.encryption {
-                Some(Encryption::Plain) => "",
-                Some(_) => " (encrypted)",
-                None => " (skipped: its column `encrypted` is neither true nor false)",
-            };
-            let hosts = variable.hosts.as_ref().map(|hosts| {
-                let use_of = if hosts.is_masked { "masked for" } else { "not masked, for" };
-                format!(" ({use_of} {})", hosts.mask.hosts.join(", "))
-            });
-            let line = format!("{}{note}{}", variable.name, hosts.unwrap_or_default());
-            outln!("{}", printable(&line));
+            outln!("{}", printable(&line(variable)));
         }
         if variables.is_empty() {
             errln!("agent-tools: no variable is set");
         }
     })?;
     Ok(ExitCode::SUCCESS)
+}
+
+fn json(variable: &VariableSummary) -> Value {
+    let encrypted = variable.encryption.map(|form| form == Encryption::CryptoJs);
+    let mut listed = json!({ "name": variable.name, "encrypted": encrypted });
+    if let Some(VariableHosts { mask, is_masked, .. }) = &variable.hosts {
+        listed["hosts"] = mask.hosts.clone().into();
+        listed["masked"] = (*is_masked).into();
+        listed["in"] = parts(mask).into();
+        listed["allowsPlaintext"] = mask.allows_plaintext.into();
+        listed["allowsSharedDomains"] = mask.allows_shared_domains.into();
+    }
+    if let Some(reason) = &variable.skipped {
+        listed["skipped"] = reason.to_string().into();
+    }
+    listed
+}
+
+/// Returns a variable with notes in parentheses.
+fn line(variable: &VariableSummary) -> String {
+    let mut notes = Vec::new();
+    if variable.encryption == Some(Encryption::CryptoJs) {
+        notes.push("encrypted".to_owned());
+    }
+    if let Some(VariableHosts { mask, is_masked, .. }) = &variable.hosts {
+        let use_of = if *is_masked { "masked for" } else { "not masked, for" };
+        let mut note = format!("{use_of} {}", mask.hosts.join(", "));
+        if mask.parts != MaskSpec::new([""; 0]).parts {
+            note.push_str(&format!("; in {}", parts(mask).join(", ")));
+        }
+        if mask.allows_plaintext {
+            note.push_str("; also without TLS");
+        }
+        if mask.allows_shared_domains {
+            note.push_str("; also names of different owners");
+        }
+        notes.push(note);
+    }
+    if let Some(reason) = &variable.skipped {
+        notes.push(format!("skipped: {reason}"));
+    }
+    let notes = notes.iter().map(|note| format!(" ({note})"));
+    std::iter::once(variable.name.clone()).chain(notes).collect()
+}
+
+fn parts(mask: &MaskSpec) -> Vec<&'static str> {
+    let name = |part: &RequestPart| match part {
+        RequestPart::Headers => "headers",
+        RequestPart::Query => "query",
+        RequestPart::Body => "body",
+        _ => "other",
+    };
+    mask.parts.iter().map(name).collect()
 }
 
 async fn remove(context: &Context, name: &str) -> Result<ExitCode, Failure> {
@@ -235,6 +351,6 @@ async fn remove(context: &Context, name: &str) -> Result<ExitCode, Failure> {
     if !was_there {
         return Err(Failure::failed_text(format!("there is no variable {name}")));
     }
-    context.print(&serde_json::json!({ "removed": name }), || outln!("removed {name}"))?;
+    context.print(&json!({ "removed": name }), || outln!("removed {name}"))?;
     Ok(ExitCode::SUCCESS)
 }
