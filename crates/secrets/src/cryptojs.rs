@@ -103,8 +103,8 @@ impl EncryptError {
     }
 }
 
-/// Returns whether a value is a ciphertext, also one that [`decrypt`] does not read: cut off, quoted,
-/// in the URL-safe alphabet or of another mode.
+/// Returns whether a value is a ciphertext, also one that [`decrypt`] does not read: cut off,
+/// quoted, in the URL-safe alphabet or of another mode.
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 pub(crate) fn looks_encrypted(value: &str) -> bool {
     let is_around = |c: char| c.is_whitespace() || matches!(c, '"' | '\'' | '`');

@@ -40,9 +40,10 @@ async fn a_file_of_the_first_version_works_and_gets_the_id_with_the_next_change(
 async fn a_list_has_the_reason_to_skip_a_variable() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("variables.db");
-    let rows = "CREATE TABLE variables (name, value, encrypted, hosts); INSERT INTO variables VALUES \
-                ('NONE', NULL, 0, NULL), ('PATH', 'x', 0, NULL), ('HOSTS', 'x', 0, 'a.test'), \
-                ('TWICE', '2', 0, NULL), ('TWICE', '1', 0, NULL), ('GOOD', 'x', 0, '[\"a.test\"]');";
+    let rows = "CREATE TABLE variables (name, value, encrypted, hosts);
+        INSERT INTO variables VALUES ('NONE', NULL, 0, NULL), ('PATH', 'x', 0, NULL),
+        ('HOSTS', 'x', 0, 'a.test'), ('TWICE', '2', 0, NULL), ('TWICE', '1', 0, NULL),
+        ('GOOD', 'x', 0, '[\"a.test\"]');";
     tamper(&path, rows).await;
     let store = VariableStore::connect(&url(&path), None).await.unwrap();
     let listed = store.list().await.unwrap();
