@@ -357,6 +357,9 @@ fn check_place(target: &Target) -> Result<(), SkillError> {
     }
     let has_files = !target.dir.names(&target.path)?.is_empty();
     match stat(&target.path.join(SKILL_FILE)?) {
+        Ok(found) if !found.is_file() => {
+            occupied(&target.path, "is a directory whose SKILL.md is no file")
+        }
         Err(_) if has_files => occupied(&target.path, "is a directory without a SKILL.md"),
         _ => Ok(()),
     }

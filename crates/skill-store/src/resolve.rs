@@ -37,6 +37,17 @@ impl Identity {
     }
 }
 
+impl Resolved {
+    /// Leaves out the warning about a version without a manifest, whose content a lockfile
+    /// verifies.
+    pub(crate) fn in_lockfile(mut self) -> Self {
+        if matches!(self.identity, Identity::Objects(_)) {
+            self.warnings.pop();
+        }
+        self
+    }
+}
+
 impl SkillStore {
     /// Returns the version that a reference names. Sends one request if the version has a manifest.
     ///
