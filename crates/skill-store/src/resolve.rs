@@ -78,7 +78,8 @@ impl SkillStore {
             }
             None => {
                 warnings.push(format!(
-                    "no version was asked for, so version 1 is used; write {id}@VERSION"
+                    "no version was asked for, so version 1 is used; write {id}@VERSION or \
+                     {id}@latest"
                 ));
                 (Version::FIRST, self.records(id).await?)
             }
