@@ -65,7 +65,7 @@ pub(crate) fn message(error: &serde_saphyr::Error) -> (String, Option<Position>)
 fn in_plain_words(problem: &str) -> Option<&'static str> {
     let begins = |start: &str| problem.starts_with(start);
     if begins("recursive references") {
-        return Some("an alias stands in the value that it refers to");
+        return Some("an alias is in the value that it refers to");
     }
     if begins("multiple YAML documents") {
         return Some("a line `...` or `---` begins another document; remove it");

@@ -28,12 +28,12 @@ pub(crate) trait Setting: Sized {
 
 /// Reads the value of a key that may be given once.
 pub(crate) fn read_key<T: Setting>(
-    slot: &mut Option<T>,
+    found: &mut Option<T>,
     key: &str,
     value: &Node,
 ) -> Result<(), Mismatch> {
-    let read = if slot.is_some() { Err(Mismatch::new(GIVEN_TWICE)) } else { T::read(value) };
-    *slot = Some(read.map_err(|mismatch| mismatch.below(Segment::Key(key.to_owned())))?);
+    let read = if found.is_some() { Err(Mismatch::new(GIVEN_TWICE)) } else { T::read(value) };
+    *found = Some(read.map_err(|mismatch| mismatch.below(Segment::Key(key.to_owned())))?);
     Ok(())
 }
 
@@ -238,9 +238,9 @@ impl<T: Setting> Setting for BTreeMap<String, T> {
         let Node::Object(entries) = node else { return Err(Mismatch::of_type(node, "an object")) };
         let mut map = Self::new();
         for (key, value) in entries {
-            let mut slot = map.remove(key);
-            read_key(&mut slot, key, value)?;
-            map.extend(slot.map(|value| (key.clone(), value)));
+            let mut found = map.remove(key);
+            read_key(&mut found, key, value)?;
+            map.extend(found.map(|value| (key.clone(), value)));
         }
         Ok(map)
     }
