@@ -5,10 +5,9 @@ mod filesystem;
 mod network;
 mod paths;
 mod programs;
+mod setting;
 
 use std::collections::BTreeMap;
-
-use serde::{Deserialize, Serialize};
 
 pub use credentials::{
     AwsPair, CredentialDecoding, CredentialFile, CredentialMode, CredentialVariable,
@@ -22,11 +21,16 @@ pub use paths::PathEntry;
 pub use programs::{
     GitConfig, RipgrepConfig, SeccompConfig, SrtWinConfig, WindowsBackend, WindowsConfig,
 };
+use setting::object;
+pub(crate) use setting::{GIVEN_TWICE, Setting};
 
 /// A whole settings file (`srt --settings`). An unknown key is an error; srt itself ignores it.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[derive(Clone, Debug, Default, PartialEq)]
+#[cfg_attr(
+    feature = "schema",
+    derive(schemars::JsonSchema),
+    schemars(rename_all = "camelCase", deny_unknown_fields)
+)]
 #[non_exhaustive]
 pub struct SandboxRuntimeConfig {
     /// Hosts and sockets that commands may connect to.
@@ -34,53 +38,58 @@ pub struct SandboxRuntimeConfig {
     /// Files that commands may read and write.
     pub filesystem: FilesystemConfig,
     /// Credentials that commands do not see.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub credentials: Option<CredentialsConfig>,
     /// Violations that srt does not report, by command.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub ignore_violations: Option<BTreeMap<String, Vec<String>>>,
     /// Binds the outer `/proc` instead of mounting a new one.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub enable_weaker_nested_sandbox: Option<bool>,
     /// Lets commands create user namespaces. The native engine never does.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub allow_nested_user_namespaces: Option<bool>,
     /// macOS only.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub enable_weaker_network_isolation: Option<bool>,
     /// macOS only.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub allow_apple_events: Option<bool>,
     /// macOS only.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub allow_pty: Option<bool>,
     /// The `rg` program that srt searches with.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub ripgrep: Option<RipgrepConfig>,
     /// Depth of the search for repositories, 1 to 10 directories. By default srt searches three
     /// levels, and this crate searches all.
-    #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "schema", schemars(range(min = 1, max = 10)))]
     pub mandatory_deny_search_depth: Option<u8>,
     /// The seccomp helper of srt.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub seccomp: Option<SeccompConfig>,
     /// Absolute path of `bwrap`.
-    #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "schema", schemars(regex(pattern = "^/")))]
     pub bwrap_path: Option<String>,
     /// Absolute path of `socat`.
-    #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "schema", schemars(regex(pattern = "^/")))]
     pub socat_path: Option<String>,
     /// Absolute path of srt's Java agent.
-    #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "schema", schemars(regex(pattern = "^/")))]
     pub java_agent_jar_path: Option<String>,
     /// Windows only.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub windows: Option<WindowsConfig>,
     /// Settings for git.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub git: Option<GitConfig>,
 }
+
+object!(SandboxRuntimeConfig {
+    "network" => network,
+    "filesystem" => filesystem,
+    "credentials" => credentials,
+    "ignoreViolations" => ignore_violations,
+    "enableWeakerNestedSandbox" => enable_weaker_nested_sandbox,
+    "allowNestedUserNamespaces" => allow_nested_user_namespaces,
+    "enableWeakerNetworkIsolation" => enable_weaker_network_isolation,
+    "allowAppleEvents" => allow_apple_events,
+    "allowPty" => allow_pty,
+    "ripgrep" => ripgrep,
+    "mandatoryDenySearchDepth" => mandatory_deny_search_depth,
+    "seccomp" => seccomp,
+    "bwrapPath" => bwrap_path,
+    "socatPath" => socat_path,
+    "javaAgentJarPath" => java_agent_jar_path,
+    "windows" => windows,
+    "git" => git,
+});

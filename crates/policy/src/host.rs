@@ -176,13 +176,20 @@ impl fmt::Display for Host {
 }
 
 /// Error for a text that is no host.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-#[error("{problem}")]
 pub struct HostError {
     /// Description of the problem. It does not repeat the text.
     pub problem: &'static str,
 }
+
+impl fmt::Display for HostError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.problem)
+    }
+}
+
+impl std::error::Error for HostError {}
 
 impl HostError {
     fn new(problem: &'static str) -> Self {

@@ -1,17 +1,11 @@
-//! JSON values as they are written, and their strict conversion to types.
-//!
-//! Serde also reads a struct from an array, an enum from an object and a missing value from `null`.
-//! srt reads none of these, and neither does this deserializer.
+//! JSON values as they are written, and their differences from the types of settings.
 
-use std::collections::HashSet;
 use std::fmt;
 
-use serde::Deserialize;
-use serde::de::value::SeqDeserializer;
-use serde::de::{self, Deserializer, IntoDeserializer, MapAccess, SeqAccess, Unexpected, Visitor};
-use serde::forward_to_deserialize_any;
+use serde_core::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde_core::ser::{Serialize, SerializeMap, Serializer};
 
-use crate::setting_path::{SettingPath, shortened};
+use crate::setting_path::{Segment, SettingPath, shortened};
 
 /// A JSON value. An object keeps its keys in order, repeated ones too.
 #[derive(Debug)]
@@ -137,229 +131,94 @@ impl Node {
         })
     }
 
-    fn unexpected(&self) -> Unexpected<'_> {
+    /// Describes the value in the words of JSON.
+    fn description(&self) -> String {
         match self {
-            Self::Null => Unexpected::Unit,
-            Self::Bool(value) => Unexpected::Bool(*value),
-            Self::Unsigned(value) => Unexpected::Unsigned(*value),
-            Self::Signed(value) => Unexpected::Signed(*value),
-            Self::Float(value) => Unexpected::Float(*value),
-            Self::String(value) => Unexpected::Str(value),
-            Self::Array(_) => Unexpected::Seq,
-            Self::Object(_) => Unexpected::Map,
+            Self::Null => "null".to_owned(),
+            Self::Bool(value) => value.to_string(),
+            Self::Unsigned(value) => value.to_string(),
+            Self::Signed(value) => value.to_string(),
+            Self::Float(value) => value.to_string(),
+            Self::String(value) => format!("the text {:?}", shortened(value)),
+            Self::Array(_) => "a list".to_owned(),
+            Self::Object(_) => "an object".to_owned(),
         }
     }
 }
 
-impl<'de> Deserializer<'de> for &'de Node {
-    type Error = Mismatch;
-
-    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Mismatch> {
+impl Serialize for Node {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match self {
-            Node::Null => visitor.visit_unit(),
-            Node::Bool(value) => visitor.visit_bool(*value),
-            Node::Unsigned(value) => visitor.visit_u64(*value),
-            Node::Signed(value) => visitor.visit_i64(*value),
-            Node::Float(value) => visitor.visit_f64(*value),
-            Node::String(value) => visitor.visit_borrowed_str(value),
-            Node::Array(items) => {
-                let mut items = SeqDeserializer::new(items.iter());
-                let value = visitor.visit_seq(&mut items)?;
-                items.end()?;
-                Ok(value)
+            Self::Null => serializer.serialize_unit(),
+            Self::Bool(value) => serializer.serialize_bool(*value),
+            Self::Unsigned(value) => serializer.serialize_u64(*value),
+            Self::Signed(value) => serializer.serialize_i64(*value),
+            Self::Float(value) => serializer.serialize_f64(*value),
+            Self::String(value) => serializer.serialize_str(value),
+            Self::Array(items) => serializer.collect_seq(items),
+            Self::Object(entries) => {
+                let mut map = serializer.serialize_map(Some(entries.len()))?;
+                for (key, value) in entries {
+                    map.serialize_entry(key, value)?;
+                }
+                map.end()
             }
-            Node::Object(entries) => visitor.visit_map(Entries {
-                entries: entries.iter(),
-                seen: HashSet::with_capacity(entries.len()),
-                current: None,
-            }),
         }
-    }
-
-    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Mismatch> {
-        match self {
-            Node::Null => Err(Mismatch::Value("is null; leave the key out".to_owned())),
-            _ => visitor.visit_some(self),
-        }
-    }
-
-    fn deserialize_struct<V: Visitor<'de>>(
-        self,
-        _name: &'static str,
-        _fields: &'static [&'static str],
-        visitor: V,
-    ) -> Result<V::Value, Mismatch> {
-        match self {
-            Node::Object(_) => self.deserialize_any(visitor),
-            _ => Err(de::Error::invalid_type(self.unexpected(), &"an object")),
-        }
-    }
-
-    fn deserialize_enum<V: Visitor<'de>>(
-        self,
-        _name: &'static str,
-        _variants: &'static [&'static str],
-        visitor: V,
-    ) -> Result<V::Value, Mismatch> {
-        match self {
-            Node::String(value) => visitor.visit_enum(value.as_str().into_deserializer()),
-            _ => Err(de::Error::invalid_type(self.unexpected(), &"a text")),
-        }
-    }
-
-    fn deserialize_newtype_struct<V: Visitor<'de>>(
-        self,
-        _name: &'static str,
-        visitor: V,
-    ) -> Result<V::Value, Mismatch> {
-        visitor.visit_newtype_struct(self)
-    }
-
-    fn deserialize_ignored_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Mismatch> {
-        visitor.visit_unit()
-    }
-
-    forward_to_deserialize_any! {
-        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf unit
-        unit_struct seq tuple tuple_struct map identifier
-    }
-}
-
-impl<'de> IntoDeserializer<'de, Mismatch> for &'de Node {
-    type Deserializer = Self;
-
-    fn into_deserializer(self) -> Self {
-        self
-    }
-}
-
-/// The entries of an object.
-struct Entries<'de> {
-    entries: std::slice::Iter<'de, (String, Node)>,
-    seen: HashSet<&'de str>,
-    current: Option<&'de (String, Node)>,
-}
-
-impl<'de> MapAccess<'de> for Entries<'de> {
-    type Error = Mismatch;
-
-    fn next_key_seed<K: de::DeserializeSeed<'de>>(
-        &mut self,
-        seed: K,
-    ) -> Result<Option<K::Value>, Mismatch> {
-        self.current = self.entries.next();
-        self.current.map(|(key, _)| seed.deserialize(key.as_str().into_deserializer())).transpose()
-    }
-
-    fn next_value_seed<V: de::DeserializeSeed<'de>>(
-        &mut self,
-        seed: V,
-    ) -> Result<V::Value, Mismatch> {
-        let Some((key, value)) = self.current else {
-            return Err(de::Error::custom("a value precedes its key"));
-        };
-        if !self.seen.insert(key) {
-            return Err(Mismatch::Repeated { key: key.clone() });
-        }
-        seed.deserialize(value)
-    }
-
-    fn size_hint(&self) -> Option<usize> {
-        Some(self.entries.len())
     }
 }
 
 /// Difference between a value and the type that it should have.
 #[derive(Debug)]
-pub(crate) enum Mismatch {
-    UnknownKey {
-        nearest: Option<String>,
-    },
-    /// A key of the object is given twice.
-    Repeated {
-        key: String,
-    },
+pub(crate) struct Mismatch {
+    /// Path of the value, from the inside.
+    path: Vec<Segment>,
+    pub(crate) problem: Problem,
+}
+
+/// Kind of a [`Mismatch`].
+#[derive(Debug)]
+pub(crate) enum Problem {
+    UnknownKey { nearest: Option<String> },
     Value(String),
+}
+
+impl Mismatch {
+    pub(crate) fn new(problem: impl Into<String>) -> Self {
+        Self { path: Vec::new(), problem: Problem::Value(problem.into()) }
+    }
+
+    /// Describes a value of another type.
+    pub(crate) fn of_type(node: &Node, expected: &str) -> Self {
+        Self::new(format!("is {}; expected {expected}", node.description()))
+    }
+
+    pub(crate) fn unknown_key(key: &str, known: &[&str]) -> Self {
+        let problem = Problem::UnknownKey { nearest: nearest(key, known) };
+        Self { path: vec![Segment::Key(key.to_owned())], problem }
+    }
+
+    /// Adds the key or the index above the value.
+    #[must_use]
+    pub(crate) fn below(mut self, segment: Segment) -> Self {
+        self.path.push(segment);
+        self
+    }
+
+    /// Returns the path of the value.
+    pub(crate) fn path(&self) -> SettingPath {
+        self.path.iter().rev().cloned().collect()
+    }
 }
 
 impl fmt::Display for Mismatch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::UnknownKey { .. } => f.write_str("unknown key"),
-            Self::Repeated { key } => write!(f, "the key {key:?} is given twice"),
-            Self::Value(problem) => f.write_str(problem),
+        if !self.path.is_empty() {
+            write!(f, "{}: ", self.path())?;
         }
-    }
-}
-
-impl std::error::Error for Mismatch {}
-
-impl de::Error for Mismatch {
-    fn custom<T: fmt::Display>(message: T) -> Self {
-        Self::Value(message.to_string())
-    }
-
-    fn invalid_type(unexpected: Unexpected<'_>, expected: &dyn de::Expected) -> Self {
-        let found = match unexpected {
-            Unexpected::Str(text) => format!("the text {:?}", shortened(text)),
-            Unexpected::Bool(value) => value.to_string(),
-            Unexpected::Unsigned(value) => value.to_string(),
-            Unexpected::Signed(value) => value.to_string(),
-            Unexpected::Float(value) => value.to_string(),
-            Unexpected::Seq => "a list".to_owned(),
-            Unexpected::Map => "an object".to_owned(),
-            Unexpected::Unit => "null".to_owned(),
-            other => other.to_string(),
-        };
-        let expected = expected.to_string();
-        Self::Value(format!("is {found}; expected {}", plain_words(&expected)))
-    }
-
-    fn invalid_value(unexpected: Unexpected<'_>, expected: &dyn de::Expected) -> Self {
-        Self::invalid_type(unexpected, expected)
-    }
-
-    fn invalid_length(length: usize, expected: &dyn de::Expected) -> Self {
-        let noun = if length == 1 { "entry" } else { "entries" };
-        let expected = expected.to_string();
-        Self::Value(format!("has {length} {noun}; expected {}", plain_words(&expected)))
-    }
-
-    fn unknown_variant(variant: &str, expected: &'static [&'static str]) -> Self {
-        let expected = expected.iter().map(|name| format!("{name:?}")).collect::<Vec<_>>();
-        let found = shortened(variant);
-        Self::Value(format!("is {found:?}; expected one of {}", expected.join(", ")))
-    }
-
-    fn unknown_field(field: &str, expected: &'static [&'static str]) -> Self {
-        Self::UnknownKey { nearest: nearest(field, expected) }
-    }
-
-    fn missing_field(field: &'static str) -> Self {
-        Self::Value(format!("the key {field:?} is missing"))
-    }
-
-    fn duplicate_field(field: &'static str) -> Self {
-        Self::Repeated { key: field.to_owned() }
-    }
-}
-
-/// Returns serde's description of a type in the words of JSON.
-fn plain_words(expected: &str) -> &str {
-    match expected {
-        "u8" => "a number from 0 to 255",
-        "u16" => "a number from 0 to 65535",
-        "u32" => "a number from 0 to 4294967295",
-        "u64" | "usize" => "a number of 0 or more",
-        "a boolean" => "true or false",
-        "a string" | "str" | "string" => "a text",
-        "a sequence" => "a list",
-        "a map" => "an object",
-        // The length of a list with one form only.
-        other => other
-            .strip_prefix("a tuple of size ")
-            .or_else(|| other.strip_suffix(" elements in sequence"))
-            .unwrap_or(other),
+        match &self.problem {
+            Problem::UnknownKey { .. } => f.write_str("unknown key"),
+            Problem::Value(problem) => f.write_str(problem),
+        }
     }
 }
 

@@ -1,25 +1,21 @@
 //! The strict parser of settings.
 
-use serde::Deserialize;
-use serde_path_to_error::Segment as Step;
+use std::fmt;
 
-use crate::config::SandboxRuntimeConfig;
+use crate::config::{GIVEN_TWICE, SandboxRuntimeConfig, Setting};
 use crate::error::ErrorKind;
-use crate::json::{Mismatch, Node};
+use crate::json::{Node, Problem};
 use crate::location::Location;
 use crate::setting_path::{Segment, SettingPath};
 
-/// Problem of a repeated key.
-const GIVEN_TWICE: &str = "is given twice";
 /// Maximum number of errors that are searched in one text.
 pub(crate) const MAX_ERRORS: usize = 100;
 
 /// Errors of [`SandboxRuntimeConfig::from_json`].
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ParseError {
     /// The text is not JSON.
-    #[error("line {}, column {}: {problem}", location.line, location.column)]
     Syntax {
         /// Place of the problem.
         location: Location,
@@ -27,7 +23,6 @@ pub enum ParseError {
         problem: String,
     },
     /// srt 0.0.83 does not know the key, and would ignore it.
-    #[error("{path}: unknown key{}", suggestion(nearest.as_deref()))]
     UnknownKey {
         /// Full path of the key, such as `filesystem.denyReed`.
         path: SettingPath,
@@ -37,7 +32,6 @@ pub enum ParseError {
         nearest: Option<String>,
     },
     /// A value has the wrong type, or a key is missing or given twice.
-    #[error("{}{problem}", prefix(path))]
     Value {
         /// Path of the value.
         path: SettingPath,
@@ -47,6 +41,26 @@ pub enum ParseError {
         problem: String,
     },
 }
+
+impl fmt::Display for ParseError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Syntax { location: Location { line, column, .. }, problem } => {
+                write!(f, "line {line}, column {column}: {problem}")
+            }
+            Self::UnknownKey { path, nearest, .. } => {
+                write!(f, "{path}: unknown key")?;
+                nearest.as_ref().map_or(Ok(()), |key| write!(f, "; did you mean {key:?}?"))
+            }
+            Self::Value { path, problem, .. } if *path == SettingPath::root() => {
+                f.write_str(problem)
+            }
+            Self::Value { path, problem, .. } => write!(f, "{path}: {problem}"),
+        }
+    }
+}
+
+impl std::error::Error for ParseError {}
 
 impl ParseError {
     /// Returns the kind of the error.
@@ -100,14 +114,6 @@ impl ParseError {
             | Self::Value { location, .. } => *location,
         }
     }
-}
-
-fn suggestion(nearest: Option<&str>) -> String {
-    nearest.map_or_else(String::new, |key| format!("; did you mean {key:?}?"))
-}
-
-fn prefix(path: &SettingPath) -> String {
-    if *path == SettingPath::root() { String::new() } else { format!("{path}: ") }
 }
 
 impl SandboxRuntimeConfig {
@@ -182,22 +188,14 @@ impl SandboxRuntimeConfig {
     }
 
     pub(crate) fn from_node(node: &Node, text: &str) -> Result<Self, ParseError> {
-        let mut track = serde_path_to_error::Track::new();
-        let tracked = serde_path_to_error::Deserializer::new(node, &mut track);
-        Self::deserialize(tracked).map_err(|mismatch| {
-            let path: SettingPath = track.path().iter().filter_map(segment).collect();
-            let (path, mismatch) = match mismatch {
-                Mismatch::Repeated { key } => {
-                    (path.key(key), Mismatch::Value(GIVEN_TWICE.to_owned()))
-                }
-                other => (path, other),
-            };
+        Self::read(node).map_err(|mismatch| {
+            let path = mismatch.path();
             let location = path.find_in(text);
-            match mismatch {
-                Mismatch::UnknownKey { nearest } => {
+            match mismatch.problem {
+                Problem::UnknownKey { nearest } => {
                     ParseError::UnknownKey { path, location, nearest }
                 }
-                other => ParseError::Value { path, location, problem: other.to_string() },
+                Problem::Value(problem) => ParseError::Value { path, location, problem },
             }
         })
     }
@@ -215,14 +213,6 @@ pub(crate) fn node_of(text: &str) -> Result<Node, ParseError> {
         let location = Location::new(error.line(), error.column());
         ParseError::Syntax { location, problem: problem.to_owned() }
     })
-}
-
-fn segment(step: &Step) -> Option<Segment> {
-    match step {
-        Step::Seq { index } => Some(Segment::Index(*index)),
-        Step::Map { key } => Some(Segment::Key(key.clone())),
-        Step::Enum { .. } | Step::Unknown => None,
-    }
 }
 
 #[cfg(test)]

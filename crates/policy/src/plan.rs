@@ -257,11 +257,10 @@ impl MountPlan {
 }
 
 /// Errors of [`Policy::mounts`](crate::Policy::mounts) and [`MountPlan::allow_list`].
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug)]
 #[non_exhaustive]
 pub enum MountError {
     /// The file system reported an error.
-    #[error("cannot inspect {}", path.display())]
     Tree {
         /// Path that was inspected.
         path: PathBuf,
@@ -269,13 +268,11 @@ pub enum MountError {
         source: io::Error,
     },
     /// A pattern has no fixed beginning, so the compiler would search the whole machine.
-    #[error("the pattern {pattern:?} begins with a wildcard; begin it with a directory")]
     PatternTooBroad {
         /// The pattern.
         pattern: String,
     },
     /// The patterns would be compared with too many files.
-    #[error("the pattern {pattern:?} would have to be compared with more than {max} files")]
     TooManyFiles {
         /// The pattern that exceeded the limit.
         pattern: String,
@@ -283,16 +280,46 @@ pub enum MountError {
         max: usize,
     },
     /// A hidden path has so many neighbours that a list cannot open each of them.
-    #[error(
-        "more than {max} rules are needed to open the files beside hidden ones, such as {}",
-        path.display()
-    )]
     TooManyRules {
         /// The path that exceeded the limit.
         path: PathBuf,
         /// The limit.
         max: usize,
     },
+}
+
+impl fmt::Display for MountError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tree { path, .. } => write!(f, "cannot inspect {}", path.display()),
+            Self::PatternTooBroad { pattern } => {
+                write!(
+                    f,
+                    "the pattern {pattern:?} begins with a wildcard; begin it with a directory"
+                )
+            }
+            Self::TooManyFiles { pattern, max } => write!(
+                f,
+                "the pattern {pattern:?} would have to be compared with more than {max} files"
+            ),
+            Self::TooManyRules { path, max } => write!(
+                f,
+                "more than {max} rules are needed to open the files beside hidden ones, such as {}",
+                path.display()
+            ),
+        }
+    }
+}
+
+impl std::error::Error for MountError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Tree { source, .. } => Some(source),
+            Self::PatternTooBroad { .. }
+            | Self::TooManyFiles { .. }
+            | Self::TooManyRules { .. } => None,
+        }
+    }
 }
 
 impl MountError {

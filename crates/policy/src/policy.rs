@@ -1,5 +1,6 @@
 //! Policies: valid settings with absolute path rules.
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 
 use crate::config::{PathEntry, SandboxRuntimeConfig};
@@ -160,22 +161,32 @@ impl Policy {
 }
 
 /// Errors of [`Policy::from_config`] and [`PolicyBuilder::build`](crate::PolicyBuilder::build).
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum PolicyError {
     /// srt would reject the settings.
-    #[error(transparent)]
     Invalid {
         /// The invalid value.
         source: ValidationError,
     },
     /// A path rule cannot be applied.
-    #[error(transparent)]
     Rule {
         /// The path rule.
         source: RuleError,
     },
 }
+
+impl fmt::Display for PolicyError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Invalid { source } => source.fmt(f),
+            Self::Rule { source } => source.fmt(f),
+        }
+    }
+}
+
+// The text is that of the source, so the source is no further cause.
+impl std::error::Error for PolicyError {}
 
 impl PolicyError {
     /// Returns the kind of the error.

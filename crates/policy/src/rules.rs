@@ -329,15 +329,22 @@ pub(crate) fn is_inside(path: &Path, dir: &Path) -> bool {
 }
 
 /// Error for a path rule that cannot be applied.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-#[error("path rule {rule:?} {problem}")]
 pub struct RuleError {
     /// The rule as written.
     pub rule: String,
     /// Description of the problem.
     pub problem: &'static str,
 }
+
+impl fmt::Display for RuleError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "path rule {:?} {}", self.rule, self.problem)
+    }
+}
+
+impl std::error::Error for RuleError {}
 
 impl RuleError {
     /// Returns the kind of the error.

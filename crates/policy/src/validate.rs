@@ -2,6 +2,8 @@
 
 mod credentials;
 
+use std::fmt;
+
 use crate::config::{PathEntry, SandboxRuntimeConfig, TlsTerminateConfig};
 use crate::domain::{self, List};
 use crate::error::ErrorKind;
@@ -10,15 +12,22 @@ use crate::setting_path::{SettingPath, shortened};
 use crate::web_host;
 
 /// Error for settings that srt would reject.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-#[error("{path}: {problem}")]
 pub struct ValidationError {
     /// Path of the value, such as `network.allowedDomains[2]`.
     pub path: SettingPath,
     /// Description of the problem.
     pub problem: String,
 }
+
+impl fmt::Display for ValidationError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.path, self.problem)
+    }
+}
+
+impl std::error::Error for ValidationError {}
 
 impl ValidationError {
     /// Returns the kind of the error.

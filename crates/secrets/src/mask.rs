@@ -24,10 +24,7 @@ pub use self::substitution::{Substitution, SubstitutionStream};
 pub struct Mask {
     name: String,
     value: SecretString,
-    hosts: Vec<String>,
-    parts: Vec<RequestPart>,
-    allows_plaintext: bool,
-    allows_shared_domains: bool,
+    spec: MaskSpec,
 }
 
 /// A part of a request that a value is inserted into.
@@ -52,34 +49,27 @@ impl Mask {
         value: SecretString,
         hosts: impl IntoIterator<Item = H>,
     ) -> Self {
-        Self {
-            name: name.into(),
-            value,
-            hosts: hosts.into_iter().map(Into::into).collect(),
-            parts: vec![RequestPart::Headers, RequestPart::Query],
-            allows_plaintext: false,
-            allows_shared_domains: false,
-        }
+        MaskSpec::new(hosts).mask(name, value)
     }
 
     /// Replaces the parts of a request that receive the value.
     #[must_use]
     pub fn parts(mut self, parts: impl IntoIterator<Item = RequestPart>) -> Self {
-        self.parts = parts.into_iter().collect();
+        self.spec = self.spec.parts(parts);
         self
     }
 
     /// Allows the value in requests without TLS.
     #[must_use]
     pub fn allow_plaintext(mut self) -> Self {
-        self.allows_plaintext = true;
+        self.spec = self.spec.allow_plaintext();
         self
     }
 
     /// Allows patterns whose names belong to different owners, such as `*.github.io`.
     #[must_use]
     pub fn allow_shared_domains(mut self) -> Self {
-        self.allows_shared_domains = true;
+        self.spec = self.spec.allow_shared_domains();
         self
     }
 
@@ -95,22 +85,22 @@ impl Mask {
 
     /// Returns the hosts that receive the value.
     pub fn hosts(&self) -> &[String] {
-        &self.hosts
+        &self.spec.hosts
     }
 
     /// Returns whether the value is inserted into a part of a request.
     pub fn is_in(&self, part: RequestPart) -> bool {
-        self.parts.contains(&part)
+        self.spec.parts.contains(&part)
     }
 
     /// Returns whether requests without TLS may have the value.
     pub fn allows_plaintext(&self) -> bool {
-        self.allows_plaintext
+        self.spec.allows_plaintext
     }
 
     /// Returns whether the names of a pattern may belong to different owners.
     pub fn allows_shared_domains(&self) -> bool {
-        self.allows_shared_domains
+        self.spec.allows_shared_domains
     }
 }
 
@@ -118,7 +108,7 @@ impl fmt::Debug for Mask {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Mask")
             .field("name", &self.name)
-            .field("hosts", &self.hosts)
+            .field("hosts", &self.spec.hosts)
             .finish_non_exhaustive()
     }
 }
@@ -166,7 +156,7 @@ impl Masks {
             if !names.insert(name()) {
                 return Err(MaskError::Duplicate { name: name() });
             }
-            if mask.hosts.is_empty() {
+            if mask.hosts().is_empty() {
                 return Err(MaskError::WithoutHosts { name: name() });
             }
             let value = mask.value.expose_secret();

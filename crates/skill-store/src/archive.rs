@@ -11,7 +11,7 @@ use zip::read::ZipFile;
 use crate::cautions::left_out_part;
 use crate::error_kind::ErrorKind;
 use crate::layout::{MAX_BYTES, MAX_FILES, MAX_PATH_BYTES, SKILL_FILE};
-use crate::names::{Names, is_deceptive};
+use crate::names::{Names, has_deceptive};
 
 /// Maximum number of entries, most of which could be directories.
 const MAX_ENTRIES: usize = 2 * MAX_FILES;
@@ -21,6 +21,8 @@ pub(crate) const MAX_ARCHIVE_BYTES: u64 = 2 * MAX_BYTES;
 const END_BYTES: u64 = 22;
 /// Size of the header of an entry without its name and its extra fields (4.3.7).
 const HEADER_BYTES: usize = 30;
+/// Size of an entry of the directory without its name, extra fields and comment (4.3.12).
+const ENTRY_BYTES: usize = 46;
 const MAX_COMMENT_BYTES: u64 = u16::MAX as u64;
 /// Bits of a Unix mode (`stat(2)`).
 const FILE_TYPE: u32 = 0o170_000;
@@ -90,6 +92,12 @@ pub enum ArchiveError {
         /// The start of the second name.
         second: String,
     },
+    /// An entry has the name of a directory that other entries are in.
+    #[error("{name:?} is a file and a directory")]
+    FileAndDirectory {
+        /// The start of the name.
+        name: String,
+    },
     /// The content of an entry has another size than the archive says.
     #[error("the entry {name:?} has another size than the archive says")]
     WrongSize {
@@ -140,11 +148,13 @@ pub fn read_archive<R: Read + Seek>(mut reader: R) -> Result<ArchiveContent, Arc
         let problem = "its entries overlap".to_owned();
         return Err(ArchiveError::Unreadable { problem });
     }
+    let directory = archive.central_directory_start();
     let mut headers = Vec::with_capacity(archive.len());
     for index in 0..archive.len() {
         let entry = archive.by_index_raw(index).map_err(unreadable)?;
         headers.push((entry.header_start(), entry.name_raw().to_vec()));
     }
+    check_directory(&mut reader, directory, entries)?;
     check_headers(&mut reader, headers)?;
     let mut archive = ZipArchive::new(reader).map_err(unreadable)?;
     let mut names = Names::default();
@@ -156,6 +166,7 @@ pub fn read_archive<R: Read + Seek>(mut reader: R) -> Result<ArchiveContent, Arc
         let path = check_entry(&entry, &name)?;
         // macOS adds a tree of attributes to its archives.
         if path.components().next() == Some(MACOS_ATTRIBUTES) {
+            left_out.insert(MACOS_ATTRIBUTES.to_owned());
             continue;
         }
         if let Some(part) = left_out_part(&path, entry.is_dir()) {
@@ -174,7 +185,7 @@ pub fn read_archive<R: Read + Seek>(mut reader: R) -> Result<ArchiveContent, Arc
         bytes += content.len() as u64;
         files.insert(path, Object::new(content, is_executable));
     }
-    Ok(ArchiveContent { files: without_directory(files), left_out })
+    Ok(without_directory(files, left_out))
 }
 
 /// Returns the number of entries in the record at the end of the archive. Archives of the format
@@ -202,6 +213,33 @@ fn claimed_entries<R: Read + Seek>(reader: &mut R) -> Result<u64, ArchiveError> 
         claimed = claimed.max(Some(number(8).max(number(10))));
     }
     claimed.ok_or_else(absent)
+}
+
+/// Checks that the directory of the archive has no more entries than its end record counts
+/// (APPNOTE.TXT 6.3.10, 4.3.12). Other programs read them all.
+fn check_directory<R: Read + Seek>(
+    reader: &mut R,
+    start: u64,
+    entries: u64,
+) -> Result<(), ArchiveError> {
+    let io = |error: std::io::Error| ArchiveError::Unreadable { problem: error.to_string() };
+    reader.seek(SeekFrom::Start(start)).map_err(io)?;
+    for number in 0..=entries {
+        let mut header = [0; ENTRY_BYTES];
+        reader.read_exact(&mut header[..4]).map_err(io)?;
+        let is_entry = header.starts_with(b"PK\x01\x02");
+        if is_entry != (number < entries) {
+            let problem = "its end counts other entries than its directory has".to_owned();
+            return Err(ArchiveError::Unreadable { problem });
+        }
+        if is_entry {
+            reader.read_exact(&mut header[4..]).map_err(io)?;
+            let length = |at: usize| i64::from(u16::from_le_bytes([header[at], header[at + 1]]));
+            let rest = length(28) + length(30) + length(32);
+            reader.seek(SeekFrom::Current(rest)).map_err(io)?;
+        }
+    }
+    Ok(())
 }
 
 /// Checks that each entry has the same name in its own header (APPNOTE.TXT 6.3.10, 4.3.7).
@@ -255,7 +293,7 @@ fn check_entry<R: Read>(entry: &ZipFile<'_, R>, name: &str) -> Result<RelativePa
         return Err(invalid(name, "is longer than 512 bytes"));
     }
     let path = RelativePath::parse(plain).map_err(|_| invalid(name, "is no path of a file"))?;
-    if plain.contains(is_deceptive) {
+    if has_deceptive(plain) {
         return Err(invalid(name, "has a character that changes how its name is shown"));
     }
     if artifact_sync::internal::key_for(&Default::default(), &path).is_err() {
@@ -286,7 +324,10 @@ fn read_entry<R: Read>(
 }
 
 /// Removes the directory that all files are in, if SKILL.md is directly in it.
-fn without_directory(files: BTreeMap<RelativePath, Object>) -> Vec<(RelativePath, Object)> {
+fn without_directory(
+    files: BTreeMap<RelativePath, Object>,
+    left_out: BTreeSet<String>,
+) -> ArchiveContent {
     let has_skill_file = files.keys().any(|path| path.as_str() == SKILL_FILE);
     let directory = files.keys().next().and_then(|path| path.components().next());
     let directory = directory.filter(|_| !has_skill_file).map(|name| format!("{name}/"));
@@ -295,9 +336,15 @@ fn without_directory(files: BTreeMap<RelativePath, Object>) -> Vec<(RelativePath
         RelativePath::parse(rest).ok()
     };
     if !files.keys().all(|path| inner(path).is_some()) {
-        return files.into_iter().collect();
+        return ArchiveContent { files: files.into_iter().collect(), left_out };
     }
-    files.into_iter().filter_map(|(path, object)| Some((inner(&path)?, object))).collect()
+    let shortened = |path: String| match path.strip_prefix(directory.as_deref()?) {
+        Some(rest) => Some(rest.to_owned()),
+        None => Some(path),
+    };
+    let left_out = left_out.into_iter().filter_map(shortened).collect();
+    let files = files.into_iter().filter_map(|(path, object)| Some((inner(&path)?, object)));
+    ArchiveContent { files: files.collect(), left_out }
 }
 
 fn unreadable(error: zip::result::ZipError) -> ArchiveError {

@@ -1,7 +1,7 @@
 //! Errors returned by [`SkillStore`](crate::SkillStore).
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use sandbox_core::{FileError, IdError, PathError, RelativePath};
 
@@ -18,7 +18,7 @@ use crate::skill_ref::Tag;
 #[non_exhaustive]
 pub enum SkillError {
     /// A file or directory to publish cannot be read.
-    #[error("cannot read {}", path.display())]
+    #[error("cannot read {}", shown(path))]
     Read {
         /// The file or directory.
         path: PathBuf,
@@ -26,7 +26,7 @@ pub enum SkillError {
         source: io::Error,
     },
     /// A file or directory is not allowed in a skill.
-    #[error("{} cannot be published: {problem}", path.display())]
+    #[error("{} cannot be published: {problem}", shown(path))]
     InvalidSource {
         /// The file or directory.
         path: PathBuf,
@@ -34,7 +34,7 @@ pub enum SkillError {
         problem: String,
     },
     /// SKILL.md is invalid.
-    #[error("{} is not valid", path.display())]
+    #[error("{} is not valid", shown(path))]
     InvalidSkillFile {
         /// The file.
         path: PathBuf,
@@ -42,7 +42,7 @@ pub enum SkillError {
         source: FrontMatterError,
     },
     /// A zip archive is invalid.
-    #[error("{} cannot be published", path.display())]
+    #[error("{} cannot be published", shown(path))]
     Archive {
         /// The archive.
         path: PathBuf,
@@ -173,6 +173,17 @@ pub enum SkillError {
         /// The version.
         version: Version,
     },
+    /// The version has no manifest, and a signature signs one.
+    #[error(
+        "version {version} of the skill {id} has no manifest, which a signature signs; roll back \
+         to it, which publishes its content as a version with one"
+    )]
+    NoManifest {
+        /// The skill.
+        id: SkillId,
+        /// The version.
+        version: Version,
+    },
     /// No configured key has made the signature.
     #[error("the signature of version {version} of the skill {id} is not valid for any key")]
     Signature {
@@ -220,7 +231,7 @@ pub enum SkillError {
         problem: String,
     },
     /// Something that is no skill has the place of the installation.
-    #[error("{} {problem}; move it away, and install again", path.display())]
+    #[error("{} {problem}; move it away, and install again", shown(path))]
     Occupied {
         /// The file or directory.
         path: PathBuf,
@@ -278,6 +289,7 @@ impl SkillError {
             | Self::AmbiguousManifest { .. }
             | Self::Mismatch { .. }
             | Self::DigestChanged { .. }
+            | Self::NoManifest { .. }
             | Self::Unsigned { .. }
             | Self::Signature { .. } => ErrorKind::Unverified,
             Self::Store { source, .. } => ErrorKind::of_store(source),
@@ -299,6 +311,15 @@ pub struct FileMismatch {
     pub path: String,
     /// The difference.
     pub problem: &'static str,
+}
+
+/// Returns a path without control characters, which a terminal would obey.
+fn shown(path: &Path) -> String {
+    let escape = |character: char| match character.is_control() {
+        true => character.escape_debug().to_string(),
+        false => character.to_string(),
+    };
+    path.to_string_lossy().chars().map(escape).collect()
 }
 
 fn mismatches(files: &[FileMismatch]) -> String {

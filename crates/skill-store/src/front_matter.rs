@@ -9,7 +9,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use crate::error_kind::ErrorKind;
-use crate::names::is_deceptive_in_text;
+use crate::names::{has_deceptive_in_text, without_deceptive};
 use crate::yaml_node::{Field, Node, message};
 
 use delimiters::front_matter;
@@ -18,7 +18,7 @@ const MAX_NAME: usize = 64;
 const MAX_DESCRIPTION: usize = 1024;
 const MAX_COMPATIBILITY: usize = 500;
 /// Problem of a text that a reader would see differently from a model.
-const DECEPTIVE: &str = "has a control character, or one that changes the direction of text";
+const DECEPTIVE: &str = "has a control character, or one that hides or reorders text";
 /// Fields of the specification.
 const FIELDS: [&str; 6] =
     ["name", "description", "license", "compatibility", "metadata", "allowed-tools"];
@@ -217,6 +217,8 @@ impl FrontMatter {
             let place = fields.iter().find(|found| found.name == field);
             // A required field of another type is reported already.
             let is_reported = place.is_some_and(|found| !matches!(found.value, Node::Scalar(_)));
+            let is_absent = place.is_none() && is_required(field);
+            let problem = if is_absent { "is missing" } else { problem };
             if !is_required(field) || !is_reported {
                 deviations.push(deviation(place, field, problem));
             }
@@ -243,7 +245,7 @@ impl FrontMatter {
     fn clean(&mut self) {
         let fields = [&mut self.license, &mut self.compatibility, &mut self.allowed_tools];
         for text in [&mut self.description].into_iter().chain(fields.into_iter().flatten()) {
-            text.retain(|character| !is_deceptive_in_text(character));
+            *text = without_deceptive(text);
         }
     }
 
@@ -267,7 +269,7 @@ impl FrontMatter {
             compatibility.is_some_and(|count| count == 0 || count > MAX_COMPATIBILITY);
         let broken = |is_broken: bool, problem| is_broken.then_some(problem);
         let deceptive = |text: Option<&String>| {
-            let has_one = text.is_some_and(|text| text.contains(is_deceptive_in_text));
+            let has_one = text.is_some_and(|text| has_deceptive_in_text(text));
             broken(has_one, DECEPTIVE)
         };
         [
@@ -380,8 +382,8 @@ pub(crate) fn description(skill_file: &[u8]) -> Result<String, FrontMatterError>
     }
     let lenient: Lenient = serde_saphyr::from_str(front_matter(skill_file)?)
         .map_err(|error| yaml_error(message(&error)))?;
-    let shown = lenient.description.chars().filter(|character| !is_deceptive_in_text(*character));
-    Ok(shown.take(MAX_DESCRIPTION).collect())
+    let shown = without_deceptive(&lenient.description);
+    Ok(shown.chars().take(MAX_DESCRIPTION).collect())
 }
 
 fn yaml_error((problem, position): (String, Option<Position>)) -> FrontMatterError {

@@ -18,7 +18,7 @@ use crate::id::{SkillId, Version};
 use crate::manifest::Manifest;
 use crate::publish::PublishReport;
 use crate::records::{manifest_name, signature_name, tombstone_name};
-use crate::resolve::Resolved;
+use crate::resolve::{Identity, Resolved};
 use crate::skill_ref::SkillRef;
 use crate::store::{SkillStore, store_error};
 
@@ -59,6 +59,22 @@ impl SkillStore {
     /// Nothing is changed, except in the cache.
     pub async fn manifest(&self, skill: &SkillRef) -> Result<Manifest, SkillError> {
         let resolved = self.resolve(skill).await?;
+        Ok(self.verified_manifest(&resolved).await?.0)
+    }
+
+    /// Returns the manifest of a version as it is stored, which a signature signs.
+    ///
+    /// # Errors
+    /// Like [`SkillStore::manifest`]. Returns [`SkillError::NoManifest`] if another program stored
+    /// the version without one.
+    ///
+    /// # Cancel safety
+    /// Nothing is changed, except in the cache.
+    pub async fn stored_manifest(&self, skill: &SkillRef) -> Result<Manifest, SkillError> {
+        let resolved = self.resolve(skill).await?;
+        if matches!(resolved.identity, Identity::Objects(_)) {
+            return Err(SkillError::NoManifest { id: resolved.id, version: resolved.version });
+        }
         Ok(self.verified_manifest(&resolved).await?.0)
     }
 

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use sandbox_core::internal::blocking;
-use sandbox_core::{RelativePath, SessionDir};
+use sandbox_core::{FileError, RelativePath, SessionDir};
 
 use crate::blobs::Blobs;
 use crate::digest::Digest;
@@ -266,7 +266,11 @@ async fn temporary_blobs(state_dir: Option<&Path>) -> Result<Arc<Blobs>, SkillEr
 
 async fn create_directory(dir: &Path) -> Result<Arc<SessionDir>, SkillError> {
     let dir = dir.to_owned();
-    Ok(blocking(move || SessionDir::create(&dir).map(Arc::new)).await?)
+    let created = blocking(move || SessionDir::create(&dir).map(Arc::new)).await;
+    created.map_err(|error| match error {
+        FileError::UnsafeDirectory { path, problem } => SkillError::Occupied { path, problem },
+        error => error.into(),
+    })
 }
 
 /// Returns the installed skill if it is the resolved version, or the file of it that was changed.
@@ -357,6 +361,9 @@ fn check_place(target: &Target) -> Result<(), SkillError> {
     }
     let has_files = !target.dir.names(&target.path)?.is_empty();
     match stat(&target.path.join(SKILL_FILE)?) {
+        Ok(found) if !found.is_file() => {
+            occupied(&target.path, "is a directory whose SKILL.md is no file")
+        }
         Err(_) if has_files => occupied(&target.path, "is a directory without a SKILL.md"),
         _ => Ok(()),
     }

@@ -9,7 +9,7 @@ use crate::digest::Digest;
 use crate::error_kind::ErrorKind;
 use crate::id::{SkillId, Version};
 use crate::layout::{MAX_BYTES, MAX_FILES, MAX_PATH_BYTES, SKILL_FILE};
-use crate::names::is_deceptive;
+use crate::names::has_deceptive;
 
 /// Name of the format. A later format gets another name.
 const FORMAT: &str = "skill-manifest-1";
@@ -56,7 +56,7 @@ pub enum ManifestError {
         problem: String,
     },
     /// The manifest has another format.
-    #[error("it has the format {format:?}, which this version of skill-store does not know")]
+    #[error("it has the format {format:?}, which this version does not know; use a later one")]
     UnknownFormat {
         /// The start of the name of the format.
         format: String,
@@ -245,7 +245,7 @@ impl WireFile {
         if path.as_str() != self.path {
             return Err(invalid(&self.path, "is not the plain form of its path"));
         }
-        if self.path.contains(is_deceptive) {
+        if has_deceptive(&self.path) {
             return Err(invalid(&self.path, "has a character that changes how its name is shown"));
         }
         if self.path.len() > MAX_PATH_BYTES {

@@ -37,6 +37,17 @@ impl Identity {
     }
 }
 
+impl Resolved {
+    /// Leaves out the warning about a version without a manifest, whose content a lockfile
+    /// verifies.
+    pub(crate) fn in_lockfile(mut self) -> Self {
+        if matches!(self.identity, Identity::Objects(_)) {
+            self.warnings.pop();
+        }
+        self
+    }
+}
+
 impl SkillStore {
     /// Returns the version that a reference names. Sends one request if the version has a manifest.
     ///
@@ -67,7 +78,8 @@ impl SkillStore {
             }
             None => {
                 warnings.push(format!(
-                    "no version was asked for, so version 1 is used; write {id}@VERSION"
+                    "no version was asked for, so version 1 is used; write {id}@VERSION or \
+                     {id}@latest"
                 ));
                 (Version::FIRST, self.records(id).await?)
             }

@@ -101,7 +101,7 @@ impl SkillStore {
         let records = self.records(id).await?;
         let resolved = self.resolve_version(id, version, &records).await?;
         if matches!(resolved.identity, Identity::Objects(_)) {
-            return Err(SkillError::Unsigned { id: id.clone(), version });
+            return Err(SkillError::NoManifest { id: id.clone(), version });
         }
         let blobs = self.open_blobs(None, &mut Vec::new()).await?;
         let text = self.manifest_of(&resolved, &blobs).await?.to_json();

@@ -1,6 +1,7 @@
 //! Lockfiles: the exact versions and contents of skills, `skills.lock` by convention.
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::digest::Digest;
 use crate::error::SkillError;
@@ -48,7 +49,7 @@ pub enum SkillLockError {
         problem: String,
     },
     /// The lockfile has another format.
-    #[error("it has the format {format:?}, which this version of skill-store does not know")]
+    #[error("it has the format {format:?}, which this version does not know; use a later one")]
     UnknownFormat {
         /// The start of the name of the format.
         format: String,
@@ -80,6 +81,16 @@ struct Wire {
     skills: Vec<LockedSkill>,
 }
 
+/// Refuses lists in the place of objects, which serde also reads.
+fn check_objects(document: &Value) -> Result<(), SkillLockError> {
+    let skills = document.get("skills").and_then(Value::as_array);
+    if skills.is_some_and(|skills| skills.iter().all(Value::is_object)) {
+        return Ok(());
+    }
+    let problem = "`skills` is no list of objects".to_owned();
+    Err(SkillLockError::Syntax { problem })
+}
+
 impl LockedSkill {
     /// Returns the directory below `skills/`.
     pub fn name(&self) -> SkillName {
@@ -102,11 +113,18 @@ impl SkillLock {
             let problem = error.to_string().chars().take(160).collect();
             SkillLockError::Syntax { problem }
         };
-        let head: Head = serde_json::from_str(text).map_err(syntax)?;
+        let document: Value = serde_json::from_str(text).map_err(syntax)?;
+        if !document.is_object() {
+            let problem = "it is no object".to_owned();
+            return Err(SkillLockError::Syntax { problem });
+        }
+        let head: Head = serde_json::from_value(document.clone()).map_err(syntax)?;
         if head.format != FORMAT {
             let format = head.format.chars().take(160).collect();
             return Err(SkillLockError::UnknownFormat { format });
         }
+        check_objects(&document)?;
+        // From the text, because a value forgets keys that are given twice.
         let wire: Wire = serde_json::from_str(text).map_err(syntax)?;
         let mut lock = Self::default();
         for skill in wire.skills {
@@ -189,6 +207,14 @@ mod tests {
         assert_eq!(SkillLock::parse(&lock.to_json()), Ok(lock.clone()));
         let other = lock.to_json().replace("lock-1", "lock-9");
         assert!(matches!(SkillLock::parse(&other), Err(SkillLockError::UnknownFormat { .. })));
+        for text in [
+            r#"["skills-lock-1",[]]"#,
+            r#"{"format":"skills-lock-1","skills":[["a",1,"0"]]}"#,
+            r#"{"format":"skills-lock-1","skills":{}}"#,
+        ] {
+            let error = SkillLock::parse(text).unwrap_err();
+            assert!(matches!(error, SkillLockError::Syntax { .. }), "{error}");
+        }
         let twice = lock.to_json().replace("\"a\"", "\"b\"");
         assert!(matches!(SkillLock::parse(&twice), Err(SkillLockError::DuplicateName { .. })));
     }

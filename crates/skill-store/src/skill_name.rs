@@ -6,7 +6,7 @@ use sandbox_core::IdError;
 use sandbox_core::internal::check_id;
 use serde::{Deserialize, Serialize};
 
-use crate::names::is_deceptive;
+use crate::names::has_deceptive;
 
 /// Maximum length of a name in bytes.
 const MAX_NAME_BYTES: usize = 128;
@@ -27,20 +27,21 @@ impl SkillName {
 
     /// Parses the name of a directory that may have spaces and letters of any script.
     ///
-    /// It has 1–128 bytes, no `/`, `\` or `~`, and no control character or one that changes the
-    /// direction of text. It does not start with `-` or
-    /// a space, end with a space, and is not `.` or `..`. Commands must quote such a name.
+    /// It has 1–128 bytes, no `/`, `\` or `~`, and no control character or one that hides
+    /// or reorders text. It does not start with `-` or a space, end with a space, and is not `.`
+    /// or `..`. Commands must quote such a name.
     ///
     /// # Errors
     /// Returns [`SkillNameError`] if the text breaks this rule.
     pub fn parse_directory(input: &str) -> Result<Self, SkillNameError> {
-        let is_forbidden = |c: char| is_deceptive(c) || matches!(c, '/' | '\\' | '~');
+        let is_forbidden = |c: char| matches!(c, '/' | '\\' | '~');
         let is_valid = (1..=MAX_NAME_BYTES).contains(&input.len())
             && input != "."
             && input != ".."
             && !input.starts_with(['-', ' '])
             && !input.ends_with(' ')
-            && !input.contains(is_forbidden);
+            && !input.contains(is_forbidden)
+            && !has_deceptive(input);
         if is_valid { Ok(Self(input.to_owned())) } else { Err(SkillNameError) }
     }
 

@@ -15,7 +15,7 @@ use crate::cautions::{is_left_out, is_likely_secret};
 use crate::error::SkillError;
 use crate::front_matter::{Deviation, FrontMatter, Strictness};
 use crate::layout::{MAX_BYTES, MAX_FILES, MAX_PATH_BYTES, SKILL_FILE};
-use crate::names::{Names, is_deceptive};
+use crate::names::{Names, has_deceptive};
 
 /// The files of a skill, in memory, sorted by path.
 pub(crate) struct SkillSource {
@@ -57,9 +57,14 @@ impl SkillSource {
         let path = root.join(SKILL_FILE);
         let Some((_, skill_file)) = files.iter().find(|(path, _)| path.as_str() == SKILL_FILE)
         else {
-            let problem = format!(
-                "it has no {SKILL_FILE}, which says what the skill is called and when to use it"
-            );
+            let is_other_case = |path: &str| path.eq_ignore_ascii_case(SKILL_FILE);
+            let other = files.iter().map(|(path, _)| path.as_str()).find(|p| is_other_case(p));
+            let problem = match other {
+                Some(other) => format!("it has no {SKILL_FILE}; rename {other} to {SKILL_FILE}"),
+                None => format!(
+                    "it has no {SKILL_FILE}, which says what the skill is called and when to use it"
+                ),
+            };
             return Err(SkillError::InvalidSource { path: root.to_owned(), problem });
         };
         let parsed = match strictness {
@@ -124,7 +129,7 @@ impl Reader<'_> {
         if key_for(&Default::default(), &parsed).is_err() {
             return Err(invalid(&path, "its name has a character that object keys cannot have"));
         }
-        if relative.contains(is_deceptive) {
+        if has_deceptive(relative) {
             let problem = "its name has a character that changes how the name is shown";
             return Err(invalid(&path, problem));
         }

@@ -15,7 +15,7 @@ use crate::digest::Digest;
 use crate::error::SkillError;
 use crate::id::{SkillId, Version};
 use crate::layout::{MAX_BYTES, MAX_FILES, MAX_PATH_BYTES, SKILL_FILE};
-use crate::names::is_deceptive;
+use crate::names::has_deceptive;
 use crate::store::{SkillStore, store_error};
 
 /// The files of a version, with warnings about keys that are not files of a skill.
@@ -113,7 +113,7 @@ impl VersionFiles {
 
     fn add(&mut self, meta: &ObjectMeta, path: &str) {
         match RelativePath::parse(path) {
-            Ok(parsed) if path.len() <= MAX_PATH_BYTES && !path.contains(is_deceptive) => {
+            Ok(parsed) if path.len() <= MAX_PATH_BYTES && !has_deceptive(path) => {
                 self.bytes = self.bytes.saturating_add(meta.size);
                 self.fingerprints.push(Fingerprint {
                     path: path.to_owned(),

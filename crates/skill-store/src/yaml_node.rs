@@ -55,10 +55,28 @@ pub(crate) fn message(error: &serde_saphyr::Error) -> (String, Option<Position>)
     let repeated = repeated.map(|rest| rest.split(", set ").next().unwrap_or(rest));
     let problem = match repeated {
         Some(field) => format!("the field {field} is given twice"),
-        None => problem,
+        None => in_plain_words(&problem).map_or(problem, str::to_owned),
     };
     let known = error.location().filter(|location| location.line() > 0);
     (problem, known.map(|location| Position::new(location.line(), location.column())))
+}
+
+/// Returns what a message means that names parts of the parser's own interface.
+fn in_plain_words(problem: &str) -> Option<&'static str> {
+    let begins = |start: &str| problem.starts_with(start);
+    if begins("recursive references") {
+        return Some("an alias is in the value that it refers to");
+    }
+    if begins("multiple YAML documents") {
+        return Some("a line `...` or `---` begins another document; remove it");
+    }
+    if begins("budget breached") {
+        return Some("its aliases stand for more values than a front matter may have");
+    }
+    if begins("invalid u") || begins("invalid i") {
+        return Some("a tag says that a text is a number; remove the tag");
+    }
+    None
 }
 
 impl<'de> Deserialize<'de> for Node {

@@ -4,6 +4,7 @@ mod configuration;
 mod doctor;
 mod files;
 mod interfaces;
+mod json;
 mod leaving;
 mod leftovers;
 mod messages;

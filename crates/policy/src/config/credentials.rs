@@ -1,34 +1,39 @@
 //! The `credentials` section of the settings.
 
-use serde::{Deserialize, Serialize};
+use super::setting::{choice, object};
 
 /// Credentials that commands do not see.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[derive(Clone, Debug, Default, PartialEq)]
+#[cfg_attr(
+    feature = "schema",
+    derive(schemars::JsonSchema),
+    schemars(rename_all = "camelCase", deny_unknown_fields)
+)]
 #[non_exhaustive]
 pub struct CredentialsConfig {
     /// Credentials in files.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub files: Option<Vec<CredentialFile>>,
     /// Credentials in environment variables.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub env_vars: Option<Vec<CredentialVariable>>,
     /// Permits masking without `tls_terminate`.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub allow_plaintext_inject: Option<bool>,
     /// Variables that together form AWS credentials.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub aws_pairs: Option<Vec<AwsPair>>,
     /// Treatment of AWS signatures that the proxy cannot recompute.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub sigv4: Option<Sigv4Config>,
 }
 
+object!(CredentialsConfig {
+    "files" => files,
+    "envVars" => env_vars,
+    "allowPlaintextInject" => allow_plaintext_inject,
+    "awsPairs" => aws_pairs,
+    "sigv4" => sigv4,
+});
+
 /// Treatment of a credential.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[serde(rename_all = "camelCase")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(rename_all = "camelCase"))]
 #[non_exhaustive]
 pub enum CredentialMode {
     /// The credential is hidden.
@@ -37,10 +42,14 @@ pub enum CredentialMode {
     Mask,
 }
 
+choice!(CredentialMode {
+    "deny" => Deny,
+    "mask" => Mask,
+});
+
 /// Treatment of a credential in which `extract` matches nothing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[serde(rename_all = "camelCase")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(rename_all = "camelCase"))]
 #[non_exhaustive]
 pub enum OnExtractNoMatch {
     /// srt warns and leaves the credential unchanged.
@@ -51,20 +60,32 @@ pub enum OnExtractNoMatch {
     Error,
 }
 
+choice!(OnExtractNoMatch {
+    "warn" => Warn,
+    "deny" => Deny,
+    "error" => Error,
+});
+
 /// Encoding of a credential.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[serde(rename_all = "camelCase")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(rename_all = "camelCase"))]
 #[non_exhaustive]
 pub enum CredentialDecoding {
     /// A JSON Web Token.
     Jwt,
 }
 
+choice!(CredentialDecoding {
+    "jwt" => Jwt,
+});
+
 /// A credential in a file.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[derive(Clone, Debug, PartialEq)]
+#[cfg_attr(
+    feature = "schema",
+    derive(schemars::JsonSchema),
+    schemars(rename_all = "camelCase", deny_unknown_fields)
+)]
 #[non_exhaustive]
 pub struct CredentialFile {
     /// Path of the file.
@@ -73,24 +94,29 @@ pub struct CredentialFile {
     /// Hides or masks the credential.
     pub mode: CredentialMode,
     /// A regular expression; its groups are masked.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub extract: Option<String>,
     /// Treatment of a credential in which `extract` matches nothing.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub on_extract_no_match: Option<OnExtractNoMatch>,
     /// Encoding of the credential.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub decode: Option<CredentialDecoding>,
     /// Claims of the token that are masked; requires `decode`.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub mask_claims: Option<Vec<String>>,
     /// Masks every occurrence.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub mask_duplicates: Option<bool>,
     /// Hosts that receive the real credential.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub inject_hosts: Option<Vec<String>>,
 }
+
+object!(CredentialFile {
+    "path" => path,
+    "mode" => mode,
+    "extract" => extract,
+    "onExtractNoMatch" => on_extract_no_match,
+    "decode" => decode,
+    "maskClaims" => mask_claims,
+    "maskDuplicates" => mask_duplicates,
+    "injectHosts" => inject_hosts,
+});
 
 impl CredentialFile {
     /// Creates the settings of a credential that is the whole file.
@@ -109,9 +135,12 @@ impl CredentialFile {
 }
 
 /// A credential in an environment variable.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[derive(Clone, Debug, PartialEq)]
+#[cfg_attr(
+    feature = "schema",
+    derive(schemars::JsonSchema),
+    schemars(rename_all = "camelCase", deny_unknown_fields)
+)]
 #[non_exhaustive]
 pub struct CredentialVariable {
     /// Name of the variable.
@@ -120,21 +149,26 @@ pub struct CredentialVariable {
     /// Hides or masks the credential.
     pub mode: CredentialMode,
     /// A regular expression; its groups are masked.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub extract: Option<String>,
     /// Treatment of a credential in which `extract` matches nothing.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub on_extract_no_match: Option<OnExtractNoMatch>,
     /// Encoding of the credential.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub decode: Option<CredentialDecoding>,
     /// Claims of the token that are masked; requires `decode`.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub mask_claims: Option<Vec<String>>,
     /// Hosts that receive the real credential.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub inject_hosts: Option<Vec<String>>,
 }
+
+object!(CredentialVariable {
+    "name" => name,
+    "mode" => mode,
+    "extract" => extract,
+    "onExtractNoMatch" => on_extract_no_match,
+    "decode" => decode,
+    "maskClaims" => mask_claims,
+    "injectHosts" => inject_hosts,
+});
 
 impl CredentialVariable {
     /// Creates the settings of a credential that is the whole value of a variable.
@@ -152,9 +186,12 @@ impl CredentialVariable {
 }
 
 /// Variables that together form AWS credentials.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[derive(Clone, Debug, PartialEq)]
+#[cfg_attr(
+    feature = "schema",
+    derive(schemars::JsonSchema),
+    schemars(rename_all = "camelCase", deny_unknown_fields)
+)]
 #[non_exhaustive]
 pub struct AwsPair {
     /// Name of the variable with the access key id.
@@ -162,9 +199,14 @@ pub struct AwsPair {
     /// Name of the variable with the secret access key.
     pub secret_access_key_var: String,
     /// Name of the variable with the session token.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub session_token_var: Option<String>,
 }
+
+object!(AwsPair {
+    "accessKeyIdVar" => access_key_id_var,
+    "secretAccessKeyVar" => secret_access_key_var,
+    "sessionTokenVar" => session_token_var,
+});
 
 impl AwsPair {
     /// Creates a pair of variables, without a session token.
@@ -181,9 +223,8 @@ impl AwsPair {
 }
 
 /// Treatment of one kind of AWS signature.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[serde(rename_all = "camelCase")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(rename_all = "camelCase"))]
 #[non_exhaustive]
 pub enum Sigv4Action {
     /// The proxy denies the request.
@@ -192,19 +233,30 @@ pub enum Sigv4Action {
     Passthrough,
 }
 
+choice!(Sigv4Action {
+    "deny" => Deny,
+    "passthrough" => Passthrough,
+});
+
 /// Treatment of AWS signatures that the proxy cannot recompute.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[derive(Clone, Debug, Default, PartialEq)]
+#[cfg_attr(
+    feature = "schema",
+    derive(schemars::JsonSchema),
+    schemars(rename_all = "camelCase", deny_unknown_fields)
+)]
 #[non_exhaustive]
 pub struct Sigv4Config {
     /// Signatures of streamed bodies.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub streaming: Option<Sigv4Action>,
     /// Signatures in presigned URLs.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub presigned: Option<Sigv4Action>,
     /// Signatures of version 4A.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub sigv4a: Option<Sigv4Action>,
 }
+
+object!(Sigv4Config {
+    "streaming" => streaming,
+    "presigned" => presigned,
+    "sigv4a" => sigv4a,
+});

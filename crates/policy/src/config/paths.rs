@@ -3,11 +3,9 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use serde::de::{self, MapAccess, Visitor};
-use serde::ser::SerializeStruct;
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
-
+use super::setting::{Setting, read_key, required, serde_like};
 use crate::creation::literal;
+use crate::json::{Mismatch, Node};
 use crate::rules::is_glob;
 
 /// An entry of `denyRead`, `allowRead`, `allowWrite` or `denyWrite`.
@@ -89,26 +87,46 @@ impl fmt::Display for PathEntry {
     }
 }
 
-impl Serialize for PathEntry {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+impl Setting for PathEntry {
+    fn read(node: &Node) -> Result<Self, Mismatch> {
+        match node {
+            Node::String(text) => Ok(text.as_str().into()),
+            Node::Object(entries) => Self::read_literal(entries),
+            other => Err(Mismatch::of_type(other, "a path, or {\"path\": …, \"literal\": true}")),
+        }
+    }
+
+    fn write(&self) -> Option<Node> {
         let text = self.to_string();
         // srt before 0.0.83 knows texts only, so an object stands only where a text would differ.
         let is_plain = text.starts_with('/') && !is_glob(&text);
         if is_plain || matches!(self, Self::Pattern(_)) {
-            return serializer.serialize_str(&text);
+            return Some(Node::String(text));
         }
-        let mut object = serializer.serialize_struct("PathEntry", 2)?;
-        object.serialize_field("path", &text)?;
-        object.serialize_field("literal", &true)?;
-        object.end()
+        let literal = ("literal".to_owned(), Node::Bool(true));
+        Some(Node::Object(vec![("path".to_owned(), Node::String(text)), literal]))
     }
 }
 
-impl<'de> Deserialize<'de> for PathEntry {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(EntryVisitor)
+impl PathEntry {
+    fn read_literal(entries: &[(String, Node)]) -> Result<Self, Mismatch> {
+        let (mut path, mut literal) = (None, None);
+        for (key, value) in entries {
+            match key.as_str() {
+                "path" => read_key(&mut path, key, value)?,
+                "literal" => read_key(&mut literal, key, value)?,
+                other => return Err(Mismatch::unknown_key(other, &["path", "literal"])),
+            }
+        }
+        let path: String = required(path, "path")?;
+        if literal != Some(true) {
+            return Err(Mismatch::new("an object needs \"literal\": true"));
+        }
+        Ok(Self::Literal(path.into()))
     }
 }
+
+serde_like!(PathEntry);
 
 #[cfg(feature = "schema")]
 impl schemars::JsonSchema for PathEntry {
@@ -132,37 +150,6 @@ impl schemars::JsonSchema for PathEntry {
                 },
             ],
         })
-    }
-}
-
-struct EntryVisitor;
-
-impl<'de> Visitor<'de> for EntryVisitor {
-    type Value = PathEntry;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a path, or {\"path\": …, \"literal\": true}")
-    }
-
-    fn visit_str<E: de::Error>(self, text: &str) -> Result<PathEntry, E> {
-        Ok(text.into())
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<PathEntry, A::Error> {
-        const FIELDS: [&str; 2] = ["path", "literal"];
-        let (mut path, mut literal) = (None, false);
-        while let Some(key) = map.next_key::<String>()? {
-            match key.as_str() {
-                "path" => path = Some(map.next_value::<String>()?),
-                "literal" => literal = map.next_value()?,
-                other => return Err(de::Error::unknown_field(other, &FIELDS)),
-            }
-        }
-        let path = path.ok_or_else(|| de::Error::missing_field("path"))?;
-        if !literal {
-            return Err(de::Error::custom("an object needs \"literal\": true"));
-        }
-        Ok(PathEntry::Literal(path.into()))
     }
 }
 

@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use serde::{Deserialize, Deserializer};
+use serde_core::{Deserialize, Deserializer};
 use serde_json::Value;
 
 use super::{Draft, Imported, each_text, entry, object};

@@ -54,9 +54,6 @@ impl MaskSpec {
 
     /// Returns the mask of a variable.
     pub fn mask(&self, name: impl Into<String>, value: SecretString) -> Mask {
-        let mask = Mask::new(name, value, self.hosts.iter().cloned());
-        let mask = mask.parts(self.parts.iter().copied());
-        let mask = if self.allows_plaintext { mask.allow_plaintext() } else { mask };
-        if self.allows_shared_domains { mask.allow_shared_domains() } else { mask }
+        Mask { name: name.into(), value, spec: self.clone() }
     }
 }

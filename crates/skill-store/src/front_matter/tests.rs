@@ -126,7 +126,7 @@ fn a_description_is_read_from_an_invalid_front_matter() {
 
 #[test]
 fn deceptive_characters_are_refused_or_removed_and_reported() {
-    for hidden in ["\u{202e}", "\u{2066}", "\u{200f}", "\\0", "\\e"] {
+    for hidden in ["\u{202e}", "\u{2066}", "\u{200f}", "\u{200b}", "\u{e0041}", "\\0", "\\e"] {
         let text = skill(&format!("name: a\ndescription: \"x{hidden}y\"\nlicense: \"M{hidden}\""));
         let error = FrontMatter::parse(&text).unwrap_err().to_string();
         assert!(error.contains("3:14: description has a control character"), "{error}");

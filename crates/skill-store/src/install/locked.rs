@@ -45,7 +45,8 @@ impl SkillStore {
         locked: &LockedSkill,
         dir: &Path,
     ) -> Result<InstallReport, SkillError> {
-        let resolved = self.resolve(&SkillRef::new(locked.id.clone(), locked.version)).await?;
+        let skill = SkillRef::new(locked.id.clone(), locked.version);
+        let resolved = self.resolve(&skill).await?.in_lockfile();
         let dir = create_directory(dir).await?;
         let name = locked.name();
         self.install_resolved(resolved, Some(locked.digest), &name, &dir, None).await
@@ -77,7 +78,9 @@ impl SkillStore {
         let wanted: Vec<SkillRef> =
             locked.map(|locked| SkillRef::new(locked.id.clone(), locked.version)).collect();
         let resolved: Vec<Resolved> = futures::stream::iter(wanted)
-            .map(|skill| async move { self.resolve(&skill).await }.boxed())
+            .map(|skill| {
+                async move { self.resolve(&skill).await.map(Resolved::in_lockfile) }.boxed()
+            })
             .buffered(CONCURRENT_REQUESTS)
             .try_collect()
             .await?;

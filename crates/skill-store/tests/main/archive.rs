@@ -82,6 +82,8 @@ async fn an_entry_that_no_skill_may_have_is_an_error_of_its_kind() {
         "tab\there",
         "a\u{202e}b",
         "a\u{2066}",
+        "a\u{200b}b",
+        "a\u{e0041}",
     ] {
         let error = refused((name, 0o644, b"x")).await;
         assert!(matches!(error, ArchiveError::InvalidName { .. }), "{name}: {error}");
@@ -99,7 +101,6 @@ async fn an_entry_that_no_skill_may_have_is_an_error_of_its_kind() {
         ["Readme", "README"],
         ["a", "A/b"],
         ["d/x", "D/y"],
-        ["f", "f/g"],
         ["stra\u{df}e", "STRASSE"],
         ["\u{130}", "i\u{307}"],
         ["caf\u{e9}", "cafe\u{301}"],
@@ -110,6 +111,24 @@ async fn an_entry_that_no_skill_may_have_is_an_error_of_its_kind() {
         let bytes = archive(&[SKILL, (names[0], 0o644, b"1"), (names[1], 0o644, b"2")]);
         let error = publish(&Fixture::in_memory(), &bytes).await.unwrap_err();
         assert!(matches!(error, ArchiveError::Collision { .. }), "{names:?}: {error}");
+    }
+}
+
+#[tokio::test]
+async fn a_name_of_a_file_and_a_directory_is_named_as_both() {
+    let bytes = archive(&[SKILL, ("f", 0o644, b"1"), ("f/g", 0o644, b"2")]);
+    let error = publish(&Fixture::in_memory(), &bytes).await.unwrap_err();
+    assert_eq!(error, ArchiveError::FileAndDirectory { name: "f".to_owned() });
+}
+
+#[tokio::test]
+async fn an_end_record_that_counts_other_entries_is_refused() {
+    for count in [1_u8, 3] {
+        let mut bytes = archive(&[SKILL, ("a", 0o644, b"1")]);
+        let end = bytes.len() - 22;
+        (bytes[end + 8], bytes[end + 10]) = (count, count);
+        let error = publish(&Fixture::in_memory(), &bytes).await.unwrap_err();
+        assert!(matches!(error, ArchiveError::Unreadable { .. }), "{count}: {error}");
     }
 }
 

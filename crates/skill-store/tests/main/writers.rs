@@ -29,6 +29,10 @@ async fn versions_before_manifests_stay_complete_or_incomplete() {
     let report = fixture.install("greet@1").await.unwrap();
     assert!(report.warnings[0].contains("verified by version only"), "{report:?}");
     assert!(fixture.install("greet@1").await.unwrap().was_installed);
+    let first = "greet@1".parse().unwrap();
+    assert!(fixture.skills.manifest(&first).await.is_ok());
+    let error = fixture.skills.stored_manifest(&first).await.unwrap_err();
+    assert!(matches!(error, SkillError::NoManifest { .. }), "{error}");
     assert!(matches!(fixture.install("greet@2").await, Err(SkillError::Incomplete { .. })));
     assert_eq!(fixture.skills.list().await.unwrap()[0].latest.get(), 1);
     assert_eq!(fixture.publish(&[("f", "3")]).await, 3);

@@ -295,10 +295,20 @@ async fn install(context: &Context, args: InstallArgs) -> Result<ExitCode, Failu
         (Some(file), dir, None) => {
             // The one argument is the directory.
             let dir = dir.map_or_else(|| PathBuf::from("."), PathBuf::from);
+            if dir.is_file() || dir.extension().is_some_and(|extension| extension == "lock") {
+                return Err(Failure::usage(format!(
+                    "{path} is no directory; write --locked={path} for another lockfile",
+                    path = dir.display()
+                )));
+            }
             return install_locked(context, &file, &dir).await;
         }
         (None, Some(skill), Some(dir)) => (skill_of(&skill)?, dir),
-        _ => return Err(Failure::usage("--locked takes a directory, and no skill")),
+        _ => {
+            return Err(Failure::usage(
+                "--locked takes a directory, and no skill; another lockfile is --locked=FILE",
+            ));
+        }
     };
     let skills = context.existing_skills()?;
     let installing = skills.install_into(&skill, &dir);

@@ -22,11 +22,12 @@ pub(super) async fn show(
     warn_without_version(&skill);
     // A publisher looks at a version before it has a signature.
     let skills = context.existing_unverified_skills()?;
-    let manifest = skills.manifest(&skill).await.map_err(Failure::failed)?;
     if as_stored {
+        let manifest = skills.stored_manifest(&skill).await.map_err(Failure::failed)?;
         print_bytes(&manifest.to_json());
         return Ok(ExitCode::SUCCESS);
     }
+    let manifest = skills.manifest(&skill).await.map_err(Failure::failed)?;
     let files = manifest.files.iter().map(|file| {
         serde_json::json!({
             "path": file.path.as_str(),
@@ -118,7 +119,7 @@ pub(super) async fn delete(
 ) -> Result<ExitCode, Failure> {
     let skills = context.skills().map_err(Failure::into_failed)?;
     skills.delete(id, version).await.map_err(Failure::failed)?;
-    let result = serde_json::json!({ "id": id.to_string(), "deleted": version.get() });
+    let result = serde_json::json!({ "id": id.to_string(), "version": version.get() });
     context.print(&result, || outln!("deleted {id}@{version}"))?;
     Ok(ExitCode::SUCCESS)
 }
@@ -194,7 +195,7 @@ pub(super) async fn sign(
     }
     let result = serde_json::json!({
         "id": id.to_string(),
-        "signed": version.get(),
+        "version": version.get(),
         "isVerified": context.has_skill_keys(),
     });
     context.print(&result, || outln!("signed {id}@{version}"))?;

@@ -10,7 +10,7 @@ use skill_store::SkillLock;
 use super::warn_without_version;
 use crate::context::Context;
 use crate::failure::Failure;
-use crate::output::outln;
+use crate::output::{errln, outln};
 
 /// The name of the lockfile if none is given.
 pub(super) const DEFAULT: &str = "skills.lock";
@@ -43,7 +43,17 @@ pub(super) async fn lock(
     let store = context.existing_skills()?;
     for skill in skills {
         warn_without_version(skill);
-        lock.insert(store.lock(skill).await.map_err(Failure::failed)?);
+        let locked = store.lock(skill).await.map_err(Failure::failed)?;
+        let id = locked.id.clone();
+        if let Some(old) = lock.insert(locked).filter(|old| old.id != id) {
+            errln!(
+                "agent-tools: warning: {id} replaces {}@{} in the lockfile, because both have the \
+                 directory {}",
+                old.id,
+                old.version,
+                old.name()
+            );
+        }
     }
     let staged = file.with_added_extension("new");
     let written =
@@ -54,7 +64,8 @@ pub(super) async fn lock(
     let result = lock.skills();
     context.print(&result, || {
         for skill in result {
-            outln!("{}@{} {}", skill.id, skill.version, skill.digest);
+            let name = skill.name.as_ref().map(|name| format!("={name}")).unwrap_or_default();
+            outln!("{}@{}{name} {}", skill.id, skill.version, skill.digest);
         }
     })?;
     Ok(ExitCode::SUCCESS)
