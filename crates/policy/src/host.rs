@@ -126,6 +126,17 @@ impl Host {
         }
     }
 
+    /// Returns the smallest entry of `network.allowedDomains` that covers the host on a port, or on
+    /// every port: an IPv6 address has brackets. Settings accept no name without a dot but
+    /// `localhost`.
+    pub fn to_pattern(&self, port: Option<u16>) -> String {
+        match (port, &self.0) {
+            (Some(port), _) => self.with_port(port),
+            (None, Kind::Address(IpAddr::V6(address))) => format!("[{address}]"),
+            (None, _) => self.to_string(),
+        }
+    }
+
     /// Returns the host and a port as in a URL: an IPv6 address has brackets.
     pub fn with_port(&self, port: u16) -> String {
         match &self.0 {

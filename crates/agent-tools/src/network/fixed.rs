@@ -82,7 +82,18 @@ impl fmt::Display for Exposed {
     }
 }
 
+/// Returns whether a name is in the domain of exposed servers.
+pub(super) fn is_below_domain(host: &Host) -> bool {
+    let name = host.as_name().and_then(|name| name.strip_suffix(DOMAIN));
+    name.is_some_and(|name| name.is_empty() || name.ends_with('.'))
+}
+
 impl Resolved {
+    /// Returns whether the address stands for this name.
+    pub(super) fn is_for(&self, host: &Host) -> bool {
+        self.name == *host
+    }
+
     fn add_to(&self, destinations: Destinations) -> Destinations {
         destinations.resolve(self.name.clone(), self.port, self.to)
     }

@@ -8,7 +8,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use agent_tools::policy::{Access, Host, Policy, SandboxRuntimeConfig, Verdict};
+use agent_tools::policy::{Access, Host, Policy, Remedy, Rule, SandboxRuntimeConfig, Verdict};
 use clap::Subcommand;
 use sandbox_core::NativeSandbox;
 use serde::Serialize;
@@ -88,12 +88,13 @@ fn explain(
     target: &OsStr,
 ) -> Result<ExitCode, Failure> {
     let tier = context.tier();
-    let (policy, session_dir) = match settings {
-        Some(file) => (policy_of_command(context, file)?, None),
+    let (policy, session_dir, network) = match settings {
+        Some(file) => (policy_of_command(context, file)?, None, None),
         None => {
-            let sessions = context.described_sessions(args)?;
-            let policy = sessions.policy(&context.spec(args)?).map_err(Failure::failed)?;
-            (policy, Some(canonical(&sessions.home().session_dir(&args.session))))
+            let (sessions, spec) = (context.described_sessions(args)?, context.spec(args)?);
+            let policy = sessions.policy(&spec).map_err(Failure::failed)?;
+            let session_dir = canonical(&sessions.home().session_dir(&args.session));
+            (policy, Some(session_dir), spec.network)
         }
     };
     if let Err(error) = NativeSandbox::check(&policy, &tier) {
@@ -128,7 +129,13 @@ fn explain(
             kind = "host";
             let target = target.to_string_lossy();
             let (host, port) = host_of(&target)?;
-            let verdict = agent_tools::explain_host(&policy, &tier, &host.to_string(), port);
+            let verdict = match agent_tools::explain_host(&policy, &tier, &host.to_string(), port) {
+                verdict if verdict.allowed && network.unwrap_or_default().lacks_server(&host) => {
+                    let expose = Remedy::AllowDomain(host.to_pattern(port));
+                    Verdict::denied(Rule::Unlisted { list: "--expose" }, Some(expose))
+                }
+                verdict => verdict,
+            };
             (target.into_owned(), vec![("connect", verdict)])
         }
     };
