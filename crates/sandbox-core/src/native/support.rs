@@ -145,12 +145,30 @@ fn network(network: &NetworkConfig) -> Vec<Lint> {
         }
     }
     for key in beyond(network) {
-        let (code, problem) = match allows_hosts(network) {
-            true => (LintCode::Unsupported, "a session with this setting cannot be opened"),
-            false => (LintCode::NoEffect, "has no effect: no host is allowed"),
-        };
         let path = key.split('.').fold(SettingPath::from("network"), |path, key| path.key(key));
-        lints.push(Lint::unset(code, path, problem));
+        if !allows_hosts(network) {
+            lints.push(Lint::unset(LintCode::NoEffect, path, "has no effect: no host is allowed"));
+            continue;
+        }
+        let (problem, remedy) = match key {
+            "httpProxyPort" => (
+                "no session opens with it: the engine has a proxy of its own",
+                "use network.parentProxy with http://127.0.0.1:PORT, or leave the key out",
+            ),
+            "socksProxyPort" => (
+                "no session opens with it: the engine has a proxy of its own",
+                "use network.parentProxy with an HTTP proxy, or leave the key out",
+            ),
+            "mitmProxy" => (
+                "no session opens with it: the engine sends single hosts to no other proxy",
+                "use network.parentProxy for all hosts, or leave the key out",
+            ),
+            _ => (
+                "no session opens with it: the engine uses certificates of its own only",
+                "leave the key out",
+            ),
+        };
+        lints.push(Lint::new(LintCode::Unsupported, path, problem, remedy));
     }
     for (key, is_set, problem) in [
         (

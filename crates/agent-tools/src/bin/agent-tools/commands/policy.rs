@@ -44,7 +44,8 @@ pub(crate) enum PolicyCommand {
     /// Check whether a sandbox opens with these settings, and list all settings that have no effect
     /// or another effect than they say, each with its line and a remedy.
     ///
-    /// The exit code is 1 if no sandbox would open.
+    /// The exit code is 1 if no sandbox would open. A note `hidden-start` says that `sandbox` runs
+    /// nothing in this working directory; it does in another one.
     Check {
         /// File of sandbox-runtime settings (JSON).
         file: PathBuf,
@@ -146,12 +147,21 @@ fn explain(
             access,
             allowed,
             rule: rule.to_string(),
-            remedy: remedy.and_then(|remedy| match settings {
-                Some(_) => agent_tools::remedy_setting(&remedy),
-                None => match &restrictions {
-                    Some(restrictions) => restrictions.remedy(&remedy, |_| true),
-                    None => agent_tools::remedy_option(&remedy, |_| true),
-                },
+            remedy: remedy.and_then(|remedy| {
+                let change = match settings {
+                    Some(_) => agent_tools::remedy_setting(&remedy),
+                    None => match &restrictions {
+                        Some(restrictions) => restrictions.remedy(&remedy, |_| true),
+                        None => agent_tools::remedy_option(&remedy, |_| true),
+                    },
+                }?;
+                // An entry opens what exists.
+                Some(match &remedy {
+                    Remedy::AllowRead(path) if !is_there(path) => {
+                        format!("create {} and {change}", path.display())
+                    }
+                    _ => change,
+                })
             }),
         })
         .collect();
@@ -170,6 +180,11 @@ fn explain(
         }
     })?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Returns whether a path exists, as far as the host tells.
+fn is_there(path: &Path) -> bool {
+    !path.symlink_metadata().is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound)
 }
 
 #[derive(Serialize)]
@@ -221,6 +236,9 @@ fn canonical(path: &Path) -> PathBuf {
 /// Returns the host of a target, and its port, which must be valid.
 fn host_of(target: &str) -> Result<(Host, Option<u16>), Failure> {
     Host::parse_with_port(target).map_err(|error| {
+        if target.contains("://") {
+            return Failure::usage(format!("{target:?} {error}"));
+        }
         Failure::usage(format!(
             "{target:?} is neither an existing path nor HOST[:PORT], because it {error}; write \
              ./{target} for a file of that name"
