@@ -5,6 +5,8 @@ use std::path::Path;
 use policy::Remedy;
 use skill_store::SKILLS_DIRECTORY;
 
+use crate::network::domain_option;
+
 /// Renders the option that allows an access, and the setting of a file of settings. Returns `None`
 /// if there is no way.
 ///
@@ -48,13 +50,10 @@ pub fn remedy_option(remedy: &Remedy, shows: impl Fn(&Path) -> bool) -> Option<S
         ),
         Remedy::UseNamespaces => Some(NAMESPACES.to_owned()),
         Remedy::UseTemporaryDirectory => Some(remedy.to_string()),
-        Remedy::AllowDomain(host) => Some(format!(
-            "use --allow-host {} (network.allowedDomains in settings)",
-            quoted(Path::new(host))
-        )),
-        Remedy::RemoveDeniedDomain(host) => Some(format!(
-            "leave out the --deny-host that covers {host}, or remove the entry from \
-             network.deniedDomains in settings"
+        Remedy::AllowDomain(entry) => domain_option(entry),
+        Remedy::RemoveDeniedDomain(entry) => Some(format!(
+            "leave out --deny-host {}, or remove the entry from network.deniedDomains in settings",
+            quoted(Path::new(entry))
         )),
         _ => None,
     }
@@ -65,6 +64,12 @@ pub fn remedy_option(remedy: &Remedy, shows: impl Fn(&Path) -> bool) -> Option<S
 pub fn remedy_setting(remedy: &Remedy) -> Option<String> {
     match remedy {
         Remedy::UseNamespaces => Some(NAMESPACES.to_owned()),
+        // No entry of settings opens these.
+        Remedy::AllowDomain(entry)
+            if !domain_option(entry).is_some_and(|option| option.contains("--allow-host")) =>
+        {
+            None
+        }
         other => Some(other.to_string()),
     }
 }
@@ -72,7 +77,7 @@ pub fn remedy_setting(remedy: &Remedy) -> Option<String> {
 const NAMESPACES: &str = "use --engine native if the host permits it";
 
 /// Quotes a path for a shell if it needs that.
-fn quoted(path: &Path) -> String {
+pub(crate) fn quoted(path: &Path) -> String {
     let is_plain = |c: char| c.is_alphanumeric() || "/._-+=:,@%".contains(c);
     match path.to_str() {
         Some(text) if text.chars().all(is_plain) => text.to_owned(),

@@ -4,7 +4,7 @@ use std::fmt;
 use std::io;
 use std::net::IpAddr;
 
-use policy::{AddressClass, Decision, Remedy, Rule};
+use policy::{AddressClass, Decision, Host, Remedy, Rule};
 
 /// Reason of a refused connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -110,7 +110,7 @@ impl Denial {
         match self {
             Self::Rule { remedy, .. } => Some(remedy.clone()),
             Self::Address { address, .. } | Self::OwnAddress { address } => {
-                Some(Remedy::AllowDomain(address.to_string()))
+                Some(Remedy::AllowDomain(Host::from(*address).to_pattern(None)))
             }
             _ => None,
         }
@@ -121,8 +121,8 @@ impl Denial {
         match self {
             Self::Rule { remedy, .. } => Some(remedy.to_string()),
             Self::OwnLoopback => Some("connect without a proxy, inside the session".to_owned()),
-            Self::Address { address, .. } | Self::OwnAddress { address } => {
-                Some(format!("add {address} to network.allowedDomains"))
+            Self::Address { .. } | Self::OwnAddress { .. } => {
+                self.change().map(|change| change.to_string())
             }
             Self::OtherHost { .. } => Some("connect to that host itself".to_owned()),
             Self::Termination => {

@@ -63,6 +63,16 @@ pub(crate) fn join(dir: &Path, name: &OsStr) -> PathBuf {
     path.into()
 }
 
+/// Returns whether a path is absolute and has no component `..`. Only then do its components say
+/// where it leads: a relative path begins somewhere, and `..` leaves the directory that the kernel
+/// has reached, maybe through a symlink (`path_resolution(7)`).
+pub(crate) fn is_resolved(path: &Path) -> bool {
+    let path = bytes(path);
+    let is_parent =
+        |at: usize| path[at..].starts_with(b"/..") && matches!(path.get(at + 3), None | Some(b'/'));
+    path.starts_with(b"/") && !(0..path.len()).any(is_parent)
+}
+
 /// Returns a path without components `.` and slashes too many. Keeps `..` and symlinks.
 pub(crate) fn without_empty_names(path: &Path) -> PathBuf {
     path.components().collect()
@@ -81,6 +91,16 @@ fn bytes(path: &Path) -> &[u8] {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_path_that_may_lead_elsewhere_is_not_resolved() {
+        for path in ["/", "/a", "/..a/b..", "/a/...", "/a//./b/", "/a/b../c"] {
+            assert!(is_resolved(Path::new(path)), "{path}");
+        }
+        for path in ["", ".", "a", "~/a", "..", "../a", "/..", "/a/..", "/a/../b", "//..//a"] {
+            assert!(!is_resolved(Path::new(path)), "{path}");
+        }
+    }
 
     const PATHS: [&str; 11] =
         ["/", "/a", "/a/b", "/a-b", "/a.b", "/ab", "/a/b/c", "/a/b-c", "/b", "/é", "/a/é\u{1}"];

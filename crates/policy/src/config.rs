@@ -24,6 +24,17 @@ pub use programs::{
 use setting::object;
 pub(crate) use setting::{GIVEN_TWICE, Setting};
 
+/// Place of the key `$schema`, by which editors find the schema of a file.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(from = "String")]
+pub(crate) struct SchemaAddress;
+
+impl From<String> for SchemaAddress {
+    fn from(_: String) -> Self {
+        Self
+    }
+}
+
 /// A whole settings file (`srt --settings`). An unknown key is an error; srt itself ignores it.
 #[derive(Clone, Debug, Default, PartialEq)]
 #[cfg_attr(
@@ -33,6 +44,10 @@ pub(crate) use setting::{GIVEN_TWICE, Setting};
 )]
 #[non_exhaustive]
 pub struct SandboxRuntimeConfig {
+    /// Address of the JSON Schema for editors, which is not kept. srt ignores it.
+    #[serde(rename = "$schema", skip_serializing, default)]
+    #[cfg_attr(feature = "schema", schemars(with = "Option<String>"))]
+    pub(crate) schema: SchemaAddress,
     /// Hosts and sockets that commands may connect to.
     pub network: NetworkConfig,
     /// Files that commands may read and write.

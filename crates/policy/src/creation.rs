@@ -16,6 +16,7 @@ use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
+use crate::canonical::is_resolved;
 use crate::git;
 use crate::glob;
 use crate::rules::{depth, is_inside};
@@ -105,13 +106,15 @@ impl CreationRules {
         self.zones.dedup();
     }
 
-    /// Returns whether the canonical `path` must not be created as anything but a symlink.
+    /// Returns whether the canonical `path` must not be created as anything but a symlink. That
+    /// holds for each path that is relative or empty, or that has a component `..`.
     pub fn denies(&self, path: &Path) -> bool {
         let is_denied = |denied: &DeniedPath| {
             path.strip_prefix(&denied.dir).is_ok_and(|rest| rest.starts_with(&denied.rest))
         };
         let text = path.as_os_str().as_encoded_bytes();
-        self.denied_paths.iter().any(is_denied)
+        !is_resolved(path)
+            || self.denied_paths.iter().any(is_denied)
             || self.denied_patterns.iter().any(|pattern| glob::matches(pattern, text))
             || self.is_new_repository(path)
     }

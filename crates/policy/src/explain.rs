@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 
+use crate::canonical::is_resolved;
 use crate::compile::KERNEL_SETTINGS;
 use crate::git;
 use crate::mandatory;
@@ -48,10 +49,16 @@ impl Verdict {
 impl Policy {
     /// Decides about an absolute path without symlinks. It does not access the file system.
     ///
+    /// A path that is relative or empty, or that has a component `..`, is denied, whatever the rules
+    /// say. It could lead out of a directory that a rule opens.
+    ///
     /// The most specific rule for reading wins; of two equally specific rules, the allowing one
     /// does. For writing, `denyWrite` and protected names take precedence over `allowWrite`. A
     /// hidden path is never writable.
     pub fn explain(&self, path: &Path, access: Access) -> Verdict {
+        if !is_resolved(path) {
+            return Verdict::denied(Rule::Unresolved, None);
+        }
         let path = &*plain(path);
         if let Some(sealed) = self.sealed.iter().find(|sealed| path.starts_with(sealed)) {
             let rule = Rule::Sealed { path: sealed.clone() };

@@ -11,6 +11,9 @@ use crate::web_host::{self, WebHost};
 const MAX_NAME_BYTES: usize = 253;
 const MAX_LABEL_BYTES: usize = 63;
 
+/// Problem of a host in a place that takes no port.
+const HAS_PORT: &str = "has a port, which does not belong to the host";
+
 /// A host in its one canonical spelling.
 ///
 /// Equal hosts are the same destination, however they were written: in upper case, with a final
@@ -45,13 +48,25 @@ impl Host {
     /// the feature `idna`, that includes every character beyond ASCII.
     pub fn parse(text: &str) -> Result<Self, HostError> {
         if let Some(inner) = text.strip_prefix('[') {
-            let inner = inner.strip_suffix(']').ok_or(HostError::new("lacks a bracket"))?;
+            let inner = inner.strip_suffix(']').ok_or(match inner.contains("]:") {
+                true => HostError::new(HAS_PORT),
+                false => HostError::new("lacks a bracket"),
+            })?;
             return parse_ipv6(inner).or_else(|error| match Self::parse_name(inner) {
                 Ok(host) if host.as_address().is_some() => Ok(host),
                 _ => Err(error),
             });
         }
-        if text.contains(':') { parse_ipv6(text) } else { Self::parse_name(text) }
+        match text.split_once(':') {
+            None => Self::parse_name(text),
+            Some((_, rest)) if rest.starts_with("//") => Err(HostError::new(
+                "is a URL; leave out the scheme, and what follows the host and its port",
+            )),
+            Some((host, port)) if parse_port(port).is_some() && Self::parse_name(host).is_ok() => {
+                Err(HostError::new(HAS_PORT))
+            }
+            Some(_) => parse_ipv6(text),
+        }
     }
 
     /// Parses `host`, `host:port`, `[address]` or `[address]:port`. An IPv6 address may lack
@@ -61,6 +76,9 @@ impl Host {
     /// Returns [`HostError`] if the host is invalid, or if the port is not a number from 1 to 65535
     /// without leading zeros.
     pub fn parse_with_port(text: &str) -> Result<(Self, Option<u16>), HostError> {
+        if text.contains("://") {
+            return Ok((Self::parse(text)?, None));
+        }
         let after_brackets = text.rfind(']').map_or(0, |at| at + 1);
         let rest = &text[after_brackets..];
         match rest.rsplit_once(':') {
@@ -123,6 +141,17 @@ impl Host {
         match &self.0 {
             Kind::Name(name) => name == "localhost" || name.ends_with(".localhost"),
             Kind::Address(address) => address.is_loopback() || address.is_unspecified(),
+        }
+    }
+
+    /// Returns the smallest entry of `network.allowedDomains` that covers the host on a port, or on
+    /// every port: an IPv6 address has brackets. Settings accept no name without a dot but
+    /// `localhost`.
+    pub fn to_pattern(&self, port: Option<u16>) -> String {
+        match (port, &self.0) {
+            (Some(port), _) => self.with_port(port),
+            (None, Kind::Address(IpAddr::V6(address))) => format!("[{address}]"),
+            (None, _) => self.to_string(),
         }
     }
 
@@ -300,6 +329,20 @@ mod tests {
             &longer,
         ] {
             assert!(Host::parse(text).is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn an_error_tells_a_port_and_a_scheme_from_a_wrong_host() {
+        let problem = |text| Host::parse(text).unwrap_err().problem;
+        assert_eq!(problem("[::1]:80"), HAS_PORT);
+        assert_eq!(problem("a.com:80"), HAS_PORT);
+        assert_eq!(problem("[::1"), "lacks a bracket");
+        assert_eq!(problem("1::2::3"), "is no address");
+        for url in ["http://a.com", "https://a.com:1/x"] {
+            assert!(problem(url).contains("leave out the scheme"), "{url}");
+            let error = Host::parse_with_port(url).unwrap_err();
+            assert!(error.problem.contains("leave out the scheme"), "{url}");
         }
     }
 

@@ -17,6 +17,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::canonical::is_resolved;
 use crate::explain::Access;
 use crate::plan::{BindAccess, MountError, MountOp, MountPlan};
 use crate::tree::{NodeKind, Tree};
@@ -96,11 +97,13 @@ impl MountPlan {
 
 impl AllowList {
     /// Returns whether a canonical path can be opened with `access`. A directory with a closed path
-    /// inside cannot be listed.
+    /// inside cannot be listed. A path that is relative or empty, or that has a component `..`, is
+    /// denied.
     pub fn allows(&self, path: &Path, access: Access) -> bool {
         let grants =
             |rule: &AllowRule| rule.access == BindAccess::ReadWrite || access == Access::Read;
-        self.rules.iter().any(|rule| grants(rule) && path.starts_with(&rule.path))
+        is_resolved(path)
+            && self.rules.iter().any(|rule| grants(rule) && path.starts_with(&rule.path))
     }
 }
 

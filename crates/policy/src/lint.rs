@@ -1,6 +1,7 @@
 //! Lints: settings that srt or an engine accepts and does not enforce.
 
 mod credentials;
+mod inert;
 mod srt;
 
 use std::fmt;
@@ -112,7 +113,9 @@ impl Policy {
     /// sections.
     pub fn lint(&self) -> Vec<Lint> {
         let mut lints = srt::network(&self.config().network);
-        lints.extend(srt::filesystem(&self.config().filesystem));
+        lints.extend(inert::network(&self.config().network));
+        lints.extend(srt::filesystem(self));
+        lints.extend(inert::filesystem(self));
         lints.extend(self.config().credentials.iter().flat_map(credentials::lint));
         lints.extend(srt::other(self.config()));
         lints

@@ -200,13 +200,13 @@ impl NetworkPolicy {
             return Decision::Denied {
                 rule: listed(DENIED, entry),
                 reason: self.reasons.get(entry).cloned(),
-                remedy: Remedy::RemoveDeniedDomain(host.to_string()),
+                remedy: Remedy::RemoveDeniedDomain(entry.to_owned()),
             };
         }
         if let Some(entry) = self.allowed.covering(host, port) {
             return Decision::Allowed { rule: listed(ALLOWED, entry), tls: self.treatment(host) };
         }
-        let remedy = Remedy::AllowDomain(host.to_string());
+        let remedy = Remedy::AllowDomain(host.to_pattern(None));
         match self.is_strict {
             true => Decision::Denied { rule: UNLISTED, reason: None, remedy },
             false => Decision::Unlisted { remedy },
@@ -262,12 +262,17 @@ impl Policy {
     /// Explains the decision about a connection to `host`, a name or an address in any spelling. It
     /// resolves no names. If `port` is `None`, entries with a port do not cover the connection.
     ///
-    /// A host in neither list is denied. A text that is no host is denied too.
+    /// A host in neither list is denied. A text that is no host is denied too. The remedy opens no
+    /// other port, and there is none for a name that settings do not accept, such as `intranet`.
     pub fn explain_host(&self, host: &str, port: Option<u16>) -> Verdict {
-        match Host::parse(host) {
-            Ok(host) => self.network.decide_maybe(&host, port).into_verdict(),
-            Err(_) => Verdict::denied(Rule::NotAHost, None),
+        let Ok(host) = Host::parse(host) else { return Verdict::denied(Rule::NotAHost, None) };
+        let mut verdict = self.network.decide_maybe(&host, port).into_verdict();
+        if let Some(Remedy::AllowDomain(_)) = verdict.remedy {
+            let pattern = Some(host.to_pattern(port));
+            let pattern = pattern.filter(|one| domain::is_accepted(one, domain::List::Allowed));
+            verdict.remedy = pattern.map(Remedy::AllowDomain);
         }
+        verdict
     }
 }
 
@@ -557,5 +562,34 @@ mod tests {
         ] {
             assert_eq!(check(address, port), expected, "{address}:{port}");
         }
+    }
+
+    #[test]
+    fn a_remedy_for_a_host_is_an_entry_that_works() {
+        let explain = |allowed: &[&str], denied: &[&str], host: &str, port| {
+            let mut config = SandboxRuntimeConfig::default();
+            config.network.allowed_domains = allowed.iter().map(|&one| one.to_owned()).collect();
+            config.network.denied_domains = denied.iter().map(|&one| one.to_owned()).collect();
+            let policy = Policy::from_config(config, std::path::Path::new("/root")).unwrap();
+            policy.explain_host(host, port)
+        };
+        for (host, port, entry) in [
+            ("2001:db8::1", Some(443), "[2001:db8::1]:443"),
+            ("::2", None, "[::2]"),
+            ("A.com", Some(443), "a.com:443"),
+            ("a.com", None, "a.com"),
+            ("10.0.0.1", Some(1), "10.0.0.1:1"),
+        ] {
+            let remedy = explain(&[], &[], host, port).remedy;
+            assert_eq!(remedy, Some(Remedy::AllowDomain(entry.to_owned())));
+            assert!(explain(&[entry], &[], host, port).allowed, "{entry}");
+            assert!(port.is_none() || !explain(&[entry], &[], host, Some(2)).allowed, "{entry}");
+        }
+        let verdict = explain(&[], &[], "intranet", Some(80));
+        assert!(!verdict.allowed && verdict.remedy.is_none(), "{verdict:?}");
+        let denied = explain(&["b.com"], &["b.com:80"], "b.com", Some(80)).remedy;
+        assert_eq!(denied, Some(Remedy::RemoveDeniedDomain("b.com:80".to_owned())));
+        let text = denied.unwrap().to_string();
+        assert_eq!(text, "remove b.com:80 from network.deniedDomains");
     }
 }

@@ -59,7 +59,8 @@ impl Policy {
     /// Decides about an absolute path as an engine does that has performed `plan`. Symlinks in
     /// `tree` are followed, also those that an entry of the policy goes through.
     ///
-    /// Unlike [`Policy::explain`], it knows the files that the compiler has found.
+    /// Unlike [`Policy::explain`], it knows the files that the compiler has found, and follows `..`.
+    /// A path that is relative or empty is denied.
     pub fn explain_mounted(
         &self,
         plan: &MountPlan,
@@ -67,6 +68,9 @@ impl Policy {
         path: &Path,
         access: Access,
     ) -> Verdict {
+        if !path.is_absolute() {
+            return Verdict::denied(Rule::Unresolved, None);
+        }
         let at = destination(plan, tree, path);
         let named = self.explain(&at, access);
         let is_protected_later =
@@ -130,7 +134,8 @@ impl MountPlan {
         self.allows(path, Access::Read) && !deciding.is_some_and(is_private)
     }
 
-    /// Returns whether the mounts and the creation rules allow `access` to a canonical path.
+    /// Returns whether the mounts and the creation rules allow `access` to a canonical path. A path
+    /// that is relative or empty, or that has a component `..`, is denied.
     pub fn permits(&self, path: &Path, access: Access) -> bool {
         self.allows(path, access) && (access == Access::Read || !self.creation_rules.denies(path))
     }

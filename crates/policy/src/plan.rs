@@ -5,6 +5,7 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::canonical::is_resolved;
 use crate::creation::CreationRules;
 use crate::error::ErrorKind;
 use crate::explain::Access;
@@ -210,10 +211,10 @@ impl MountPlan {
     }
 
     /// Returns whether the mounts allow `access` to a canonical path. The last mount above the path
-    /// decides.
+    /// decides. A path that is relative or empty, or that has a component `..`, is denied.
     pub fn allows(&self, path: &Path, access: Access) -> bool {
         let covers = |op: &&MountOp| op.path().is_none_or(|point| path.starts_with(point));
-        self.ops.iter().rev().find(covers).is_some_and(|op| op.allows(access))
+        is_resolved(path) && self.ops.iter().rev().find(covers).is_some_and(|op| op.allows(access))
     }
 
     /// Returns the operations of this plan that hide or protect more than the plan `applied` does,

@@ -1,9 +1,11 @@
 //! Presets of policies, and the builder that changes them.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use crate::config::{PathEntry, SandboxRuntimeConfig};
 use crate::policy::{Policy, PolicyError};
+use crate::rules::PathRule;
 
 /// Directories with data of the host and of other users; the preset `session` hides them.
 const HOST_DATA: [&str; 19] = [
@@ -235,11 +237,14 @@ impl PolicyBuilder {
     }
 
     /// Builds the policy. The session directory becomes readable and writable, and repeated paths
-    /// are dropped.
+    /// are dropped, however they are spelled.
     ///
     /// # Errors
-    /// Returns [`PolicyError`] if a path is relative or contains a NUL character.
+    /// Returns [`PolicyError`] if a path, such as the home directory, is relative or contains a NUL
+    /// character, or if srt would reject another value, such as the pattern of a host.
     pub fn build(mut self) -> Result<Policy, PolicyError> {
+        // Entries that begin with `~` would be blamed for it.
+        PathRule::literal(&self.home).map_err(|source| PolicyError::Rule { source })?;
         let session_dir = PathEntry::from(self.session_dir.as_path());
         self.readable_paths().push(session_dir.clone());
         self.config.filesystem.allow_write.insert(0, session_dir);
@@ -249,8 +254,13 @@ impl PolicyBuilder {
             filesystem.allow_read.get_or_insert_default(),
             &mut filesystem.allow_write,
         ] {
-            let mut seen = std::collections::HashSet::new();
-            list.retain(|entry| seen.insert(entry.clone()));
+            let mut seen = HashSet::new();
+            // An invalid entry is left to be reported.
+            let absolute = |entry: &PathEntry| match PathRule::parse(entry, &self.home) {
+                Ok(rule) => rule.to_entry(),
+                Err(_) => entry.clone(),
+            };
+            list.retain(|entry| seen.insert(absolute(entry)));
         }
         let mut policy = Policy::from_config(self.config, &self.home)?;
         policy.sealed = self.sealed;
@@ -263,7 +273,6 @@ impl PolicyBuilder {
 mod tests {
     use super::*;
     use crate::explain::Access;
-    use crate::rules::PathRule;
 
     #[test]
     fn presets_make_only_the_session_directory_writable() {
@@ -351,6 +360,25 @@ mod tests {
                 !config.allow_read.unwrap_or_default().contains(&Path::new("/h/state/1").into())
             );
         }
+    }
+
+    #[test]
+    fn a_path_is_there_once_however_it_is_spelled() {
+        let builder = Policy::session(Path::new("/s/1")).home(Path::new("/root"));
+        let builder = builder.deny_read(Path::new("/etc/shadow")).allow_write(Path::new("/s/./1"));
+        let policy = builder.deny_read(Path::new("/root/")).build().unwrap();
+        let count = |rules: &[PathRule], path: &str| {
+            rules.iter().filter(|rule| **rule == PathRule::Path(path.into())).count()
+        };
+        assert_eq!(count(&policy.deny_read, "/etc/shadow"), 1);
+        assert_eq!(count(&policy.deny_read, "/root"), 1);
+        assert_eq!(policy.config().filesystem.allow_write, ["/s/1"]);
+    }
+
+    #[test]
+    fn a_relative_home_directory_is_rejected_by_name() {
+        let error = Policy::session(Path::new("/s")).home(Path::new("rel")).build().unwrap_err();
+        assert!(error.to_string().contains("\"rel\" is relative"), "{error}");
     }
 
     #[test]

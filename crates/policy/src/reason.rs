@@ -9,6 +9,8 @@ use crate::remedy::Remedy;
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Rule {
+    /// The path is relative or empty, or has a component `..`, so it may lead anywhere.
+    Unresolved,
     /// The path lies in one that is hidden whatever the settings say.
     Sealed {
         /// The hidden path.
@@ -102,6 +104,7 @@ pub enum Rule {
 impl fmt::Display for Rule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Unresolved => f.write_str("the path is not absolute, or has a component `..`"),
             Self::Sealed { path } => write!(f, "{} is never accessible", path.display()),
             Self::Private { path } => {
                 write!(f, "each session has its own {} instead of the host's", path.display())

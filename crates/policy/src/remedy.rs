@@ -18,9 +18,9 @@ pub enum Remedy {
     RemoveDenyWrite(String),
     /// Sets `filesystem.allowGitConfig`.
     AllowGitConfig,
-    /// Adds a host to `network.allowedDomains`.
+    /// Adds an entry, such as `example.com:443` or `[::1]`, to `network.allowedDomains`.
     AllowDomain(String),
-    /// Removes the entry that covers a host from `network.deniedDomains`.
+    /// Removes an entry from `network.deniedDomains`.
     RemoveDeniedDomain(String),
     /// Uses the temporary directory of the session.
     UseTemporaryDirectory,
@@ -40,8 +40,8 @@ impl fmt::Display for Remedy {
             Self::AllowGitConfig => f.write_str("set filesystem.allowGitConfig to true"),
             Self::UseTemporaryDirectory => f.write_str("use a path below $TMPDIR"),
             Self::AllowDomain(host) => write!(f, "add {host} to network.allowedDomains"),
-            Self::RemoveDeniedDomain(host) => {
-                write!(f, "remove the entry that covers {host} from network.deniedDomains")
+            Self::RemoveDeniedDomain(entry) => {
+                write!(f, "remove {entry} from network.deniedDomains")
             }
             Self::UseNamespaces => f.write_str("use the tier with namespaces"),
         }

@@ -247,7 +247,7 @@ fn check_hosts(found: &mut Invalid, path: impl Into<SettingPath>, list: &[String
     check_each(found, path, list, |entry| {
         domain::is_accepted(entry, List::Hosts)
             .then_some(())
-            .ok_or("is not a host pattern; leave the port out")
+            .ok_or("is not a host or *.DOMAIN without a port, such as example.com")
     });
 }
 

@@ -1,7 +1,5 @@
 //! Decisions about hosts before a session opens.
 
-use std::net::IpAddr;
-
 use policy::{Host, Policy, Remedy, Rule, Verdict};
 use sandbox_core::Tier;
 
@@ -30,17 +28,14 @@ pub fn explain_host(policy: &Policy, tier: &Tier, host: &str, port: Option<u16>)
     if host.is_loopback() {
         return Verdict::allowed(Rule::OwnLoopback);
     }
-    let pattern = || match (port, host.as_address()) {
-        (Some(port), _) => host.with_port(port),
-        (None, Some(IpAddr::V6(address))) => format!("[{address}]"),
-        (None, _) => host.to_string(),
-    };
+    let add = || Some(Remedy::AllowDomain(host.to_pattern(port)));
     if !NetworkRules::new(&policy.config().network, None).opens_network() {
-        return Verdict::denied(Rule::NoNetwork, Some(Remedy::AllowDomain(pattern())));
+        return Verdict::denied(Rule::NoNetwork, add());
     }
     let mut verdict = policy.explain_host(&host.to_string(), port);
-    if let Some(Remedy::AllowDomain(allowed)) = &mut verdict.remedy {
-        *allowed = pattern();
+    // An exposed server can have a name that settings do not accept.
+    if matches!(verdict.rule, Rule::Unlisted { .. }) {
+        verdict.remedy = add();
     }
     verdict
 }

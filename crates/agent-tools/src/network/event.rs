@@ -1,6 +1,7 @@
 //! The record of one connection.
 
 use std::net::IpAddr;
+use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use egress::{Denial, Outcome, Via};
@@ -8,7 +9,7 @@ use policy::{Host, NetworkConfig, NetworkPolicy, Remedy};
 use serde::{Deserialize, Serialize};
 
 use super::fixed::DOMAIN;
-use crate::remedies::remedy_option;
+use crate::remedies::{quoted, remedy_option};
 use crate::times;
 
 /// The record of a connection of a session, or of a refused question for a name. It has no paths,
@@ -129,34 +130,36 @@ pub(crate) fn host_remedy(change: &Remedy, host: &str) -> Option<String> {
 /// Returns the option for a change of the settings that is about a host.
 fn change_option(change: &Remedy, host: &Host, port: Option<u16>) -> Option<String> {
     let Remedy::AllowDomain(allowed) = change else { return remedy_option(change, |_| true) };
-    let allowed = Host::parse(allowed).ok()?;
-    if allowed.is_loopback() {
-        return Some("use --expose NAME=HOST:PORT for a server on the host's loopback".to_owned());
-    }
-    if let Some(name) = allowed.as_name().and_then(exposed_name) {
-        let port = port.map_or_else(|| "PORT".to_owned(), |port| port.to_string());
-        return Some(format!("use --expose {name}=HOST:{port}"));
-    }
-    // Addresses of metadata services and the like are open to no name, and need a deliberate entry.
-    // Those that stand for names lead nowhere by themselves.
-    let is_closed = |address| stands_for_name(address) || is_refused(address, port.unwrap_or(0));
-    if allowed.as_address().is_some_and(is_closed) {
-        return None;
-    }
+    let (allowed, own_port) = Host::parse_with_port(allowed).ok()?;
+    let port = own_port.or(port.filter(|_| allowed == *host));
     // The smallest pattern allows the one port.
-    let pattern = match port {
-        Some(port) if allowed == *host => allowed.with_port(port),
-        _ => match allowed.as_address() {
-            Some(IpAddr::V6(address)) => format!("[{address}]"),
-            _ => allowed.to_string(),
-        },
-    };
-    if is_pattern(&pattern) {
-        remedy_option(&Remedy::AllowDomain(pattern), |_| true)
-    } else {
-        // The grammar of the settings has no names of one label.
-        Some("use --expose NAME=HOST:PORT for a host whose name has no dot".to_owned())
+    domain_option(&allowed.to_pattern(port))
+}
+
+/// Returns the option that allows connections to an entry of `network.allowedDomains`, or another
+/// way where none does.
+pub(crate) fn domain_option(entry: &str) -> Option<String> {
+    if let Ok((host, port)) = Host::parse_with_port(entry) {
+        if host.is_loopback() {
+            return Some("use --expose NAME=HOST:PORT for a server on the host's loopback".into());
+        }
+        if let Some(name) = host.as_name().and_then(exposed_name) {
+            let port = port.map_or_else(|| "PORT".to_owned(), |port| port.to_string());
+            return Some(format!("use --expose {name}=HOST:{port}"));
+        }
+        // Addresses of metadata services and the like are open to no name, and need a deliberate
+        // entry. Those that stand for names lead nowhere by themselves.
+        let is_closed = |address| stands_for_name(address) || is_refused(address);
+        if host.as_address().is_some_and(is_closed) {
+            return None;
+        }
+        if !is_pattern(entry) {
+            // The grammar of the settings has no names of one label.
+            return Some("use --expose NAME=HOST:PORT for a host whose name has no dot".into());
+        }
     }
+    let entry = quoted(Path::new(entry));
+    Some(format!("use --allow-host {entry} (network.allowedDomains in settings)"))
 }
 
 /// Returns the name of a server of the host inside its name in a session.
@@ -170,9 +173,9 @@ fn stands_for_name(address: IpAddr) -> bool {
 }
 
 /// Returns whether an address belongs to a class to which no name may lead.
-fn is_refused(address: IpAddr, port: u16) -> bool {
+fn is_refused(address: IpAddr) -> bool {
     let none = NetworkPolicy::compile(&NetworkConfig::default());
-    none.is_ok_and(|none| none.check_resolved(address, port).is_err())
+    none.is_ok_and(|none| none.check_resolved(address, 0).is_err())
 }
 
 /// Returns whether `network.allowedDomains` accepts a pattern.
@@ -213,6 +216,11 @@ mod tests {
             let host = Host::parse(closed).unwrap();
             assert_eq!(change_option(&allow(closed), &host, Some(80)), None);
         }
+        // An entry of an explanation has its port.
+        let option = |entry: &str| remedy_option(&allow(entry), |_| true).unwrap();
+        assert_eq!(option("[fd00::1]:80"), format!("use --allow-host '[fd00::1]:80' {settings}"));
+        assert_eq!(option("db.host.internal:81"), "use --expose db=HOST:81");
+        assert!(option("relfile").contains("--expose NAME=HOST:PORT for a host whose name has no"));
         let exposed = "db.host.internal";
         check(allow(exposed), exposed, Some(81), "use --expose db=HOST:81");
         check(

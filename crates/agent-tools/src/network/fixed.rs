@@ -82,6 +82,12 @@ impl fmt::Display for Exposed {
     }
 }
 
+/// Returns whether a name is in the domain of exposed servers.
+pub(super) fn is_below_domain(host: &Host) -> bool {
+    let name = host.as_name().and_then(|name| name.strip_suffix(DOMAIN));
+    name.is_some_and(|name| name.is_empty() || name.ends_with('.'))
+}
+
 impl Resolved {
     pub(super) fn name(&self) -> &Host {
         &self.name
@@ -94,6 +100,11 @@ impl Resolved {
     /// Returns the name and the port.
     pub(super) fn target(&self) -> String {
         self.name.with_port(self.port)
+    }
+
+    /// Returns whether the address stands for this name.
+    pub(super) fn is_for(&self, host: &Host) -> bool {
+        self.name == *host
     }
 
     fn add_to(&self, destinations: Destinations) -> Destinations {

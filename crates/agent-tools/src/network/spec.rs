@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use egress::Ask;
-use policy::{NetworkConfig, PolicyBuilder};
+use policy::{Host, NetworkConfig, PolicyBuilder};
 
 use super::error::NetworkError;
-use super::fixed::{Exposed, Resolved};
+use super::fixed::{Exposed, Resolved, is_below_domain};
 use super::preset::{NetworkPreset, PresetError};
 use super::rules::NetworkRules;
 
@@ -75,6 +75,15 @@ impl NetworkSpec {
     pub fn ask(mut self, ask: Arc<dyn Ask>) -> Self {
         self.ask = Some(ask);
         self
+    }
+
+    /// Returns whether a name leads nowhere, because it is below `host.internal` and no server is
+    /// exposed under it. Names there have no other addresses than fixed ones.
+    pub fn lacks_server(&self, host: &Host) -> bool {
+        let is_exposed = |server: &Exposed| Some(server.host().as_str()) == host.as_name();
+        is_below_domain(host)
+            && !self.exposed.iter().any(is_exposed)
+            && !self.resolved.iter().any(|fixed| fixed.is_for(host))
     }
 
     /// Allows the hosts of a preset, as the tools of this host are configured now.

@@ -1,9 +1,12 @@
 //! Settings that srt accepts and does not enforce on Linux.
 
+use std::path::Path;
+
 use super::{Lint, LintCode};
-use crate::config::{FilesystemConfig, NetworkConfig, PathEntry, SandboxRuntimeConfig};
+use crate::config::{NetworkConfig, PathEntry, SandboxRuntimeConfig};
 use crate::network::HostPattern;
-use crate::rules::is_glob;
+use crate::policy::Policy;
+use crate::rules::{PathRule, is_glob};
 use crate::setting_path::{SettingPath, shortened};
 
 pub(super) fn network(network: &NetworkConfig) -> Vec<Lint> {
@@ -127,7 +130,8 @@ fn domain(path: SettingPath, entry: &str) -> Option<Lint> {
     })
 }
 
-pub(super) fn filesystem(filesystem: &FilesystemConfig) -> Vec<Lint> {
+pub(super) fn filesystem(policy: &Policy) -> Vec<Lint> {
+    let filesystem = &policy.config().filesystem;
     let root = SettingPath::from("filesystem");
     let mut lints = Vec::new();
     for (name, list, effect, remedy) in [
@@ -157,18 +161,30 @@ pub(super) fn filesystem(filesystem: &FilesystemConfig) -> Vec<Lint> {
             }
         }
     }
-    for (at, rule) in filesystem.deny_read.iter().enumerate() {
-        let PathEntry::Pattern(rule) = rule else { continue };
+    for (at, (entry, rule)) in filesystem.deny_read.iter().zip(&policy.deny_read).enumerate() {
+        let PathEntry::Pattern(entry) = entry else { continue };
         let path = root.key("denyRead").index(at);
-        let first_name = rule.strip_prefix('/').and_then(|rest| rest.split('/').next());
+        let first_name = entry.strip_prefix('/').and_then(|rest| rest.split('/').next());
+        let is_root = matches!(rule, PathRule::Path(path) if path == Path::new("/"));
         if first_name.is_some_and(is_glob) {
+            // `/**` is the root itself here.
+            let here = match rule {
+                PathRule::Path(path) => format!("here it is {}", path.display()),
+                PathRule::Glob(pattern) if pattern.base() == Path::new("/") => {
+                    "here no sandbox opens with it".to_owned()
+                }
+                PathRule::Glob(_) => "here it is enforced".to_owned(),
+            };
             lints.push(Lint::new(
                 LintCode::UnrootedPattern,
                 path,
-                "srt skips a pattern that begins with a wildcard; here it is an error",
-                "begin the pattern with a directory",
+                format!("srt skips a pattern that begins with a wildcard; {here}"),
+                match is_root {
+                    true => "name the directories to hide",
+                    false => "begin the pattern with a directory",
+                },
             ));
-        } else if rule == "/" {
+        } else if is_root {
             lints.push(Lint::new(
                 LintCode::HidesHelper,
                 path,
@@ -278,6 +294,19 @@ mod tests {
             r#","denyRead":["/**/*.pem","/","/a/*"]"#,
             "",
             &["unrooted-pattern filesystem.denyRead[0]", "hides-helper filesystem.denyRead[1]"],
+        );
+    }
+
+    #[test]
+    fn a_pattern_that_is_the_root_here_is_no_error() {
+        let mut config = SandboxRuntimeConfig::default();
+        config.filesystem.deny_read = vec!["/**".into(), "/*/s".into()];
+        let lints = Policy::from_config(config, Path::new("/root")).unwrap().lint();
+        let problems: Vec<_> = lints.iter().map(|lint| lint.problem.as_str()).collect();
+        let srt = "srt skips a pattern that begins with a wildcard;";
+        assert_eq!(
+            problems,
+            [format!("{srt} here it is /"), format!("{srt} here no sandbox opens with it")]
         );
     }
 

@@ -30,3 +30,25 @@ fn every_section_can_be_made_in_rust() {
     config.validate().unwrap();
     assert_eq!(SandboxRuntimeConfig::from_json(&config.to_json()).unwrap(), config);
 }
+
+#[test]
+fn the_address_of_a_schema_is_accepted_and_not_kept() {
+    let settings = r#"{"network": {"allowedDomains": [], "deniedDomains": []},
+        "filesystem": {"denyRead": [], "allowWrite": [], "denyWrite": []}}"#;
+    let with_schema = settings.replacen('{', r#"{"$schema": "./schema.json","#, 1);
+    let config = SandboxRuntimeConfig::from_json(&with_schema).unwrap();
+    assert_eq!(config, SandboxRuntimeConfig::from_json(settings).unwrap());
+    assert!(!config.to_json().contains("$schema"));
+    assert!(SandboxRuntimeConfig::recover(&with_schema).errors.is_empty());
+    for wrong in [r#"{"$schema": 1,"#, r#"{"$Schema": "x","#] {
+        let wrong = settings.replacen('{', wrong, 1);
+        assert!(SandboxRuntimeConfig::from_json(&wrong).is_err(), "{wrong}");
+    }
+    #[cfg(feature = "schema")]
+    {
+        let schema = SandboxRuntimeConfig::json_schema();
+        let schema: serde_json::Value = serde_json::from_str(&schema).unwrap();
+        assert_eq!(schema["properties"]["$schema"]["type"], "string");
+        assert!(!schema["required"].as_array().unwrap().contains(&"$schema".into()));
+    }
+}

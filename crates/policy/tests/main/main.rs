@@ -9,3 +9,4 @@ mod properties;
 #[cfg(feature = "schema")]
 mod schema;
 mod srt;
+mod unresolved;

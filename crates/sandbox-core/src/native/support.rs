@@ -160,7 +160,7 @@ fn network(network: &NetworkConfig) -> Vec<Lint> {
     for key in beyond(network) {
         let path = key.split('.').fold(SettingPath::from("network"), |path, key| path.key(key));
         lints.push(if allows_hosts(network) {
-            let problem = "a session with this setting cannot be opened";
+            let problem = "no session opens with it";
             let remedy = unsupported_network_key(key).split_once("; ");
             let remedy = remedy.map_or("leave the key out", |(_, remedy)| remedy);
             Lint::new(LintCode::Unsupported, path, problem, remedy)

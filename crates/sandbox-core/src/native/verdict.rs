@@ -1,6 +1,6 @@
 //! Decisions about the files of this host: of a policy before a sandbox opens, and of an open one.
 
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use policy::{
     Access, Host, LaterFiles, MountOp, MountPlan, Policy, Remedy, Rule, Unenforced, Verdict,
@@ -162,6 +162,9 @@ fn explain_rules(
     if has_namespaces {
         let led = process_target(policy, path);
         let path = led.as_deref().unwrap_or(path);
+        if is_own_tree(path) && path.components().any(|part| part == Component::ParentDir) {
+            return Verdict::denied(Rule::Unresolved, None);
+        }
         let own = explain_device(path, access).or_else(|| explain_process(path, access));
         if let Some(verdict) = own {
             return verdict;
@@ -198,6 +201,11 @@ fn hidden_by(own: &Path, path: &Path, access: Access) -> Verdict {
 pub(super) fn is_own_device(path: &Path) -> bool {
     plan::DEVICES.iter().any(|device| path == Path::new(device))
         || OWN_DEVICES.iter().any(|own| path.starts_with(own))
+}
+
+/// Returns whether a path begins in a tree of the kernel of which each session has its own.
+fn is_own_tree(path: &Path) -> bool {
+    [DEV, PROC].iter().any(|own| path.starts_with(own))
 }
 
 /// Decides about a path in the `/dev` of a session, whatever the policy says. The host's own has

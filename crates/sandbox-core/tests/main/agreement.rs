@@ -303,3 +303,20 @@ async fn explain_agrees_with_the_kernel_about_symlinks_and_about_where_git_leads
         assert!(denied.contains(reason), "{reason}\n{denied}");
     }
 }
+
+#[test]
+fn a_path_that_leaves_the_sessions_own_devices_is_not_one_of_them() {
+    let policy = Policy::session(Path::new("/s")).build().unwrap();
+    for path in ["/dev/shm/../../etc/shadow", "/proc/self/../../etc/shadow", "/proc/..", "x", ""] {
+        for access in [Access::Read, Access::Write] {
+            let explained =
+                NativeSandbox::explain_policy(&policy, &Tier::Namespaces, Path::new(path), access);
+            let verdict = explained.unwrap();
+            assert_eq!(
+                (verdict.allowed, verdict.rule),
+                (false, policy::Rule::Unresolved),
+                "{path}"
+            );
+        }
+    }
+}

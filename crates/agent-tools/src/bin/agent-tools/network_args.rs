@@ -68,6 +68,20 @@ impl NetworkArgs {
         }
         spec.exposed.clone_from(expose);
         spec.resolved.clone_from(resolve);
+        let lacks_server = |pattern: &&String| {
+            let host = Host::parse_with_port(pattern.strip_prefix("*.").unwrap_or(pattern));
+            host.is_ok_and(|(host, _)| spec.lacks_server(&host))
+        };
+        // A pattern for all of them covers those that are exposed.
+        let is_useless = |pattern: &&String| {
+            lacks_server(pattern) && (!pattern.starts_with("*.") || expose.is_empty())
+        };
+        if let Some(pattern) = allow_host.iter().find(is_useless) {
+            return Err(Failure::usage(format!(
+                "--allow-host {pattern}: a name below host.internal leads only to a server of \
+                 --expose NAME=HOST:PORT"
+            )));
+        }
         if *ask {
             spec.ask = Some(Arc::new(Terminal::open()?));
         }

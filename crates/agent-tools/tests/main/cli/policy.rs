@@ -68,6 +68,25 @@ fn explain_names_the_rule_that_decides() {
     let text = explain("README.md");
     assert!(text.starts_with('/') && text.contains("README.md\n  read: "), "{text}");
     assert!(explain("docs/x").contains("/docs/x\n  read: "));
+    let advice = |args: &[&str], target: &str| {
+        cli.run(&[&["policy", "explain"], args, &[target]].concat()).ok().stdout
+    };
+    for (target, remedy) in [
+        ("relfile", "use --expose NAME=HOST:PORT for a host whose name has no dot\n"),
+        ("db.host.internal:81", "use --expose db=HOST:81\n"),
+        ("2001:db8::1", "use --allow-host '[2001:db8::1]' (network"),
+        ("/srv/no/such", "create /srv/no/such and use --allow-read /srv/no/such (filesystem"),
+    ] {
+        let text = advice(&[], target);
+        assert!(text.contains(&format!("to allow it, {remedy}")), "{text}");
+    }
+    let exposed = advice(&["--expose", "db=127.0.0.1:81"], "db.host.internal:81");
+    assert!(exposed.contains("connect: allowed"), "{exposed}");
+    let host = ["policy", "explain", "--allow-host", "db.host.internal:81", "a.com"];
+    let refused = cli.run(&host);
+    assert!(refused.code == 2 && refused.stderr.contains("--expose"), "{}", refused.stderr);
+    let url = cli.run(&["policy", "explain", "http://x"]).stderr;
+    assert!(url.contains("leave out the scheme"), "{url}");
     for bad in ["http://x", "x:y", "a b"] {
         assert_eq!(cli.run(&["policy", "explain", bad]).code, 2, "{bad}");
     }

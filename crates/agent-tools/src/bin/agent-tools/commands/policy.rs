@@ -8,7 +8,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use agent_tools::policy::{Access, Host, Policy, SandboxRuntimeConfig, Verdict};
+use agent_tools::policy::{Access, Host, Policy, Remedy, Rule, SandboxRuntimeConfig, Verdict};
 use clap::Subcommand;
 use sandbox_core::NativeSandbox;
 use serde::Serialize;
@@ -44,7 +44,8 @@ pub(crate) enum PolicyCommand {
     /// Check whether a sandbox opens with these settings, and list all settings that have no effect
     /// or another effect than they say, each with its line and a remedy.
     ///
-    /// The exit code is 1 if no sandbox would open.
+    /// The exit code is 1 if no sandbox would open. A note `hidden-start` says that `sandbox` runs
+    /// nothing in this working directory; it does in another one.
     Check {
         /// File of sandbox-runtime settings (JSON).
         file: PathBuf,
@@ -88,12 +89,13 @@ fn explain(
     target: &OsStr,
 ) -> Result<ExitCode, Failure> {
     let tier = context.tier();
-    let (policy, session_dir) = match settings {
-        Some(file) => (policy_of_command(context, file)?, None),
+    let (policy, session_dir, network) = match settings {
+        Some(file) => (policy_of_command(context, file)?, None, None),
         None => {
-            let sessions = context.described_sessions(args)?;
-            let policy = sessions.policy(&context.spec(args)?).map_err(Failure::failed)?;
-            (policy, Some(canonical(&sessions.home().session_dir(&args.session))))
+            let (sessions, spec) = (context.described_sessions(args)?, context.spec(args)?);
+            let policy = sessions.policy(&spec).map_err(Failure::failed)?;
+            let session_dir = canonical(&sessions.home().session_dir(&args.session));
+            (policy, Some(session_dir), spec.network)
         }
     };
     if let Err(error) = NativeSandbox::check(&policy, &tier) {
@@ -128,7 +130,13 @@ fn explain(
             kind = "host";
             let target = target.to_string_lossy();
             let (host, port) = host_of(&target)?;
-            let verdict = agent_tools::explain_host(&policy, &tier, &host.to_string(), port);
+            let verdict = match agent_tools::explain_host(&policy, &tier, &host.to_string(), port) {
+                verdict if verdict.allowed && network.unwrap_or_default().lacks_server(&host) => {
+                    let expose = Remedy::AllowDomain(host.to_pattern(port));
+                    Verdict::denied(Rule::Unlisted { list: "--expose" }, Some(expose))
+                }
+                verdict => verdict,
+            };
             (target.into_owned(), vec![("connect", verdict)])
         }
     };
@@ -139,12 +147,21 @@ fn explain(
             access,
             allowed,
             rule: rule.to_string(),
-            remedy: remedy.and_then(|remedy| match settings {
-                Some(_) => agent_tools::remedy_setting(&remedy),
-                None => match &restrictions {
-                    Some(restrictions) => restrictions.remedy(&remedy, |_| true),
-                    None => agent_tools::remedy_option(&remedy, |_| true),
-                },
+            remedy: remedy.and_then(|remedy| {
+                let change = match settings {
+                    Some(_) => agent_tools::remedy_setting(&remedy),
+                    None => match &restrictions {
+                        Some(restrictions) => restrictions.remedy(&remedy, |_| true),
+                        None => agent_tools::remedy_option(&remedy, |_| true),
+                    },
+                }?;
+                // An entry opens what exists.
+                Some(match &remedy {
+                    Remedy::AllowRead(path) if !is_there(path) => {
+                        format!("create {} and {change}", path.display())
+                    }
+                    _ => change,
+                })
             }),
         })
         .collect();
@@ -163,6 +180,11 @@ fn explain(
         }
     })?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Returns whether a path exists, as far as the host tells.
+fn is_there(path: &Path) -> bool {
+    !path.symlink_metadata().is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound)
 }
 
 #[derive(Serialize)]
@@ -214,6 +236,9 @@ fn canonical(path: &Path) -> PathBuf {
 /// Returns the host of a target, and its port, which must be valid.
 fn host_of(target: &str) -> Result<(Host, Option<u16>), Failure> {
     Host::parse_with_port(target).map_err(|error| {
+        if target.contains("://") {
+            return Failure::usage(format!("{target:?} {error}"));
+        }
         Failure::usage(format!(
             "{target:?} is neither an existing path nor HOST[:PORT], because it {error}; write \
              ./{target} for a file of that name"

@@ -30,9 +30,7 @@ pub(super) fn check(context: &Context, file: &Path) -> Result<ExitCode, Failure>
         && !findings.found.iter().any(|finding| matches!(finding.severity, Severity::Error))
     {
         let rule = SandboxRuntimeConfig::from_json(&text).ok().map(|config| {
-            let is_named = |entry: &PathEntry| {
-                failure.message().contains(&*in_home(&entry.to_string()).to_string_lossy())
-            };
+            let is_named = |entry: &PathEntry| names(failure.message(), &entry.to_string());
             entry_path(&config, is_named)
         });
         findings.error("does-not-open", &rule.unwrap_or_default(), failure.message());
@@ -240,6 +238,19 @@ impl Findings<'_> {
         };
         self.add(severity, "unenforced", &path, &describe_gap(gap));
     }
+}
+
+/// Returns whether a text names an entry as a whole path, and not as a part of another one.
+fn names(text: &str, entry: &str) -> bool {
+    let path = in_home(entry);
+    let path = path.to_string_lossy();
+    let path = path.trim_end_matches("/**");
+    let path = if path.is_empty() { "/" } else { path };
+    let is_part = |c: char| c.is_alphanumeric() || "/._-*~".contains(c);
+    text.match_indices(path).any(|(at, _)| {
+        let (before, after) = (&text[..at], &text[at + path.len()..]);
+        !before.ends_with(is_part) && !after.starts_with(is_part)
+    })
 }
 
 /// Returns the path of an entry, which begins in the home directory if it begins with `~/`.
