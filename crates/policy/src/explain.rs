@@ -49,8 +49,8 @@ impl Verdict {
 impl Policy {
     /// Decides about an absolute path without symlinks. It does not access the file system.
     ///
-    /// A path that is relative or empty, or that has a component `..`, is denied, whatever the rules
-    /// say. It could lead out of a directory that a rule opens.
+    /// A path that is relative or empty, or that has a component `..`, is denied, whatever the
+    /// rules say. It could lead out of a directory that a rule opens.
     ///
     /// The most specific rule for reading wins; of two equally specific rules, the allowing one
     /// does. For writing, `denyWrite` and protected names take precedence over `allowWrite`. A

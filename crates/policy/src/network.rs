@@ -263,7 +263,7 @@ impl Policy {
     /// resolves no names. If `port` is `None`, entries with a port do not cover the connection.
     ///
     /// A host in neither list is denied. A text that is no host is denied too. The remedy opens no
-    /// other port, and there is none for a name that settings do not accept, such as `intranet`.
+    /// other port. A name that settings do not accept, such as `intranet`, has no remedy.
     pub fn explain_host(&self, host: &str, port: Option<u16>) -> Verdict {
         let Ok(host) = Host::parse(host) else { return Verdict::denied(Rule::NotAHost, None) };
         let mut verdict = self.network.decide_maybe(&host, port).into_verdict();

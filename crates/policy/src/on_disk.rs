@@ -59,8 +59,8 @@ impl Policy {
     /// Decides about an absolute path as an engine does that has performed `plan`. Symlinks in
     /// `tree` are followed, also those that an entry of the policy goes through.
     ///
-    /// Unlike [`Policy::explain`], it knows the files that the compiler has found, and follows `..`.
-    /// A path that is relative or empty is denied.
+    /// Unlike [`Policy::explain`], it knows the files that the compiler has found, and follows
+    /// `..`. A path that is relative or empty is denied.
     pub fn explain_mounted(
         &self,
         plan: &MountPlan,
