@@ -24,14 +24,23 @@ pub use programs::{
 use setting::object;
 pub(crate) use setting::{GIVEN_TWICE, Setting};
 
+use crate::json::{Mismatch, Node};
+
 /// Place of the key `$schema`, by which editors find the schema of a file.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
-#[serde(from = "String")]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct SchemaAddress;
 
-impl From<String> for SchemaAddress {
-    fn from(_: String) -> Self {
-        Self
+impl Setting for SchemaAddress {
+    fn read(node: &Node) -> Result<Self, Mismatch> {
+        String::read(node).map(|_| Self)
+    }
+
+    fn write(&self) -> Option<Node> {
+        None
+    }
+
+    fn absent() -> Option<Self> {
+        Some(Self)
     }
 }
 
@@ -45,8 +54,7 @@ impl From<String> for SchemaAddress {
 #[non_exhaustive]
 pub struct SandboxRuntimeConfig {
     /// Address of the JSON Schema for editors, which is not kept. srt ignores it.
-    #[serde(rename = "$schema", skip_serializing, default)]
-    #[cfg_attr(feature = "schema", schemars(with = "Option<String>"))]
+    #[cfg_attr(feature = "schema", schemars(rename = "$schema", with = "Option<String>"))]
     pub(crate) schema: SchemaAddress,
     /// Hosts and sockets that commands may connect to.
     pub network: NetworkConfig,
@@ -90,6 +98,7 @@ pub struct SandboxRuntimeConfig {
 }
 
 object!(SandboxRuntimeConfig {
+    "$schema" => schema,
     "network" => network,
     "filesystem" => filesystem,
     "credentials" => credentials,
