@@ -22,6 +22,7 @@
 mod access;
 mod anchors;
 mod attached;
+mod attached_outcome;
 mod builder;
 mod cgroup;
 mod closed;
@@ -70,7 +71,8 @@ mod wire;
 mod wrapped;
 mod zones;
 
-pub use attached::{AttachedCommand, AttachedEvent, AttachedOutcome};
+pub use attached::AttachedCommand;
+pub use attached_outcome::{AttachedEvent, AttachedOutcome};
 pub use builder::NativeSandboxBuilder;
 pub use engine::NativeSandbox;
 pub use error::{OpenError, OpenErrorKind};

@@ -63,10 +63,9 @@ impl SkillStore {
     /// Resolves a reference with one request for a version with a manifest.
     pub(crate) async fn resolve(&self, skill: &SkillRef) -> Result<Resolved, SkillError> {
         let id = &skill.id;
-        let mut warnings = Vec::new();
         let (version, records) = match &skill.version {
             Some(VersionSelector::Number(version)) => (*version, self.records(id).await?),
-            Some(VersionSelector::Latest) => {
+            Some(VersionSelector::Latest) | None => {
                 let known = self.known_versions(id).await?;
                 let none = || SkillError::NoVersion { id: id.clone() };
                 (known.latest(self).await?.ok_or_else(none)?, known.records)
@@ -76,17 +75,8 @@ impl SkillStore {
                 let tagged = records.tagged(tag).ok_or_else(|| records.no_tag(id, tag))?;
                 (tagged, records)
             }
-            None => {
-                warnings.push(format!(
-                    "no version was asked for, so version 1 is used; write {id}@VERSION or \
-                     {id}@latest"
-                ));
-                (Version::FIRST, self.records(id).await?)
-            }
         };
-        let mut resolved = self.resolve_version(id, version, &records).await?;
-        warnings.append(&mut resolved.warnings);
-        Ok(Resolved { warnings, ..resolved })
+        self.resolve_version(id, version, &records).await
     }
 
     pub(crate) async fn resolve_version(

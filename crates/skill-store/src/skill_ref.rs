@@ -19,7 +19,7 @@ const LATEST: &str = "latest";
 pub struct SkillRef {
     /// The skill.
     pub id: SkillId,
-    /// The version. `None` stands for the first one.
+    /// The version. `None` stands for the latest one.
     pub version: Option<VersionSelector>,
     /// The directory in the session. `None` stands for the id of the skill.
     pub name: Option<SkillName>,

@@ -11,6 +11,7 @@ use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::time::sleep_until;
 
+use super::attached_outcome::{AttachedEvent, AttachedOutcome};
 use super::connection::Connection;
 use super::outcome::{Message, Outcome, Report, next_message};
 use super::outstanding::Began;
@@ -22,9 +23,7 @@ use super::stdio::{Pumps, Stdio};
 use super::terminal::{Job, Terminal, continue_is_certain, open_pair, stop};
 use super::wire;
 use crate::internal::blocking;
-use crate::sandbox::{
-    CommandSpec, CommandStatus, ExecError, Limit, Quarantined, exit_code, limit_reached,
-};
+use crate::sandbox::{CommandSpec, CommandStatus, ExecError, Limit};
 
 /// `SIGCONT`, `SIGSTOP`, `SIGTSTP`, `SIGTTIN`, `SIGTTOU` and `SIGWINCH` (`signal(7)`).
 const CONTINUE: i32 = 18;
@@ -354,61 +353,5 @@ impl AttachedCommand {
             self.send(wire::TO_FOREGROUND);
             self.resume();
         }
-    }
-}
-
-/// A change of an [`AttachedCommand`].
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum AttachedEvent {
-    /// The command was stopped: from its terminal, or because the caller has passed on `SIGTSTP`.
-    Stopped,
-    /// Every process of the command has exited.
-    Ended(AttachedOutcome),
-}
-
-/// The result of an [`AttachedCommand`].
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct AttachedOutcome {
-    /// The exit status.
-    pub status: CommandStatus,
-    /// Names of the processes that outlived the shell and were killed.
-    pub killed: Vec<String>,
-    /// The limit that the kernel reports for the command as a whole, or the size of the session
-    /// directory.
-    pub limit: Option<Limit>,
-    /// Like [`CommandOutput::unroutable`](crate::CommandOutput::unroutable).
-    pub unroutable: u32,
-    /// Files that the command created although the policy denies their paths.
-    pub quarantined: Vec<Quarantined>,
-    /// The reason for which the sandbox ended after the command, if it did.
-    pub sandbox_ended: Option<&'static str>,
-}
-
-impl AttachedOutcome {
-    /// Creates the result of a command that left nothing behind, for engines and fakes outside
-    /// this crate. The fields are public.
-    pub fn new(status: CommandStatus) -> Self {
-        Self {
-            status,
-            killed: Vec::new(),
-            limit: None,
-            unroutable: 0,
-            quarantined: Vec::new(),
-            sandbox_ended: None,
-        }
-    }
-
-    /// Returns the exit code, like
-    /// [`CommandOutput::exit_code`](crate::CommandOutput::exit_code).
-    pub fn exit_code(&self) -> i32 {
-        exit_code(self.status, &self.quarantined, self.sandbox_ended)
-    }
-
-    /// Returns the limit that the command reached, like
-    /// [`CommandOutput::limit_reached`](crate::CommandOutput::limit_reached).
-    pub fn limit_reached(&self) -> Option<Limit> {
-        limit_reached(self.limit, self.status)
     }
 }

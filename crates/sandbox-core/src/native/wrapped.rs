@@ -21,7 +21,7 @@ use rustix::net::{
 };
 use rustix::process::{Pid, geteuid, getpid};
 
-use super::attached::AttachedOutcome;
+use super::attached_outcome::AttachedOutcome;
 use super::connection::Connection;
 use super::memory_file::memory_file;
 use super::outcome::{Outcome, Report};

@@ -282,8 +282,8 @@ pub(crate) struct SessionArgs {
     /// Id of the user who owns the files of the session.
     #[arg(long, value_name = "ID", default_value = "local", env = "AGENT_TOOLS_USER")]
     pub(crate) user: UserId,
-    /// Skill to install, with its version, a tag or `latest` (version 1 by default), and another
-    /// name for it. Repeatable.
+    /// Skill to install, with its version, a tag or `latest`, the default, and another name for
+    /// it. Repeatable.
     #[arg(
         long = "skill",
         value_name = "ID[@VERSION][=NAME]",

@@ -377,10 +377,9 @@ fn explain_agrees_with_a_session_about_its_devices() {
 fn explain_follows_symlinks_and_the_configuration_of_a_repository() {
     let cli = Cli::new();
     let user = cli.dir().canonicalize().unwrap().join("user");
-    std::fs::create_dir_all(user.join("repo/.git/objects")).unwrap();
-    std::fs::create_dir_all(user.join("repo/.git/refs")).unwrap();
-    std::fs::create_dir_all(user.join("repo/.husky")).unwrap();
-    std::fs::create_dir_all(user.join("dotfiles")).unwrap();
+    for dir in ["repo/.git/objects", "repo/.git/refs", "repo/.husky", "dotfiles"] {
+        std::fs::create_dir_all(user.join(dir)).unwrap();
+    }
     std::fs::write(user.join("repo/.git/HEAD"), "").unwrap();
     std::fs::write(user.join("repo/.git/config"), "[core]\n\thooksPath = .husky\n").unwrap();
     std::fs::write(user.join("dotfiles/bashrc"), "").unwrap();

@@ -334,18 +334,18 @@ fn a_server_without_the_key_of_a_client_installs_nothing_for_it() {
 }
 
 #[test]
-fn without_a_version_every_command_uses_the_first_one() {
+fn without_a_version_every_command_uses_the_latest_one() {
     let cli = two_versions();
     for args in [&["skill", "show", "greet"][..], &["skill", "lock", "greet"]] {
         let ran = cli.run(args).ok();
-        assert!(ran.stdout.starts_with("greet@1 "), "{}", ran.stdout);
-        assert!(ran.stderr.contains("so version 1 is used"), "{}", ran.stderr);
+        assert!(ran.stdout.starts_with("greet@2 "), "{}", ran.stdout);
+        assert_eq!(ran.stderr, "");
     }
     cli.run(&["skill", "tag", "greet", "stable", "1"]).ok();
     cli.run(&["skill", "delete", "greet", "1"]).ok();
     let tags = cli.run(&["skill", "tag", "greet"]).ok();
     assert_eq!(tags.stdout, "stable 1 (deleted)\n");
-    let shown = cli.run(&["skill", "show", "greet"]);
+    let shown = cli.run(&["skill", "show", "greet@1"]);
     let expected = "version 1 of the skill greet was deleted; the store has 2";
     assert!(shown.code == 1 && shown.stderr.contains(expected), "{}", shown.stderr);
 }

@@ -31,7 +31,7 @@ pub(crate) enum SkillCommand {
     },
     /// List the files of a version with their digests, or print one file.
     Show {
-        /// Skill, with a version, a tag or `latest` (version 1 by default).
+        /// Skill, with a version, a tag or `latest`, the default.
         #[arg(value_name = "ID[@VERSION]")]
         skill: SkillRef,
         /// Path of a file to print.
@@ -117,7 +117,7 @@ pub(crate) struct PublishArgs {
 /// The skill to install, or a lockfile.
 #[derive(Args, Debug)]
 pub(crate) struct InstallArgs {
-    /// Skill, with its version, a tag or `latest` (version 1 by default), and another name for it.
+    /// Skill, with its version, a tag or `latest`, the default, and another name for it.
     #[arg(value_name = "ID[@VERSION][=NAME]", required_unless_present = "locked")]
     skill: Option<OsString>,
     /// Directory in which skills/NAME is created or replaced [default with --locked: .].
@@ -270,18 +270,6 @@ async fn versions(context: &Context, id: &SkillId) -> Result<ExitCode, Failure> 
     }
     context.print(&versions, || versions.iter().for_each(|version| outln!("{version}")))?;
     Ok(ExitCode::SUCCESS)
-}
-
-/// Warns that a reference without a version names the first one. An installation reports that
-/// itself.
-fn warn_without_version(skill: &SkillRef) {
-    if skill.version.is_none() {
-        let id = &skill.id;
-        errln!(
-            "agent-tools: warning: no version was asked for, so version 1 is used; write \
-             {id}@VERSION or {id}@latest"
-        );
-    }
 }
 
 fn no_skill(id: &SkillId) -> Failure {

@@ -9,7 +9,7 @@ use skill_store::{
     FileChange, FileDifference, SkillError, SkillStore, Tag, Version, VersionSelector,
 };
 
-use super::{no_skill, print_published, warn_without_version};
+use super::{no_skill, print_published};
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::output::{errln, outln, print_bytes};
@@ -19,7 +19,6 @@ pub(super) async fn show(
     skill: SkillRef,
     as_stored: bool,
 ) -> Result<ExitCode, Failure> {
-    warn_without_version(&skill);
     // A publisher looks at a version before it has a signature.
     let skills = context.existing_unverified_skills()?;
     if as_stored {
@@ -57,7 +56,6 @@ pub(super) async fn print_file(
     skill: SkillRef,
     path: &RelativePath,
 ) -> Result<ExitCode, Failure> {
-    warn_without_version(&skill);
     let skills = context.existing_skills()?;
     let content = skills.read(&skill, path).await.map_err(Failure::failed)?;
     let (text, encoding) = match std::str::from_utf8(&content) {

@@ -7,7 +7,6 @@ use std::process::ExitCode;
 use agent_tools::SkillRef;
 use skill_store::SkillLock;
 
-use super::warn_without_version;
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::output::{errln, outln};
@@ -42,7 +41,6 @@ pub(super) async fn lock(
     }
     let store = context.existing_skills()?;
     for skill in skills {
-        warn_without_version(skill);
         let locked = store.lock(skill).await.map_err(Failure::failed)?;
         let id = locked.id.clone();
         if let Some(old) = lock.insert(locked).filter(|old| old.id != id) {
