@@ -42,7 +42,8 @@ pub use self::stream::{RedactionStream, Segment};
 ///   or as Python's `quote`, JavaScript's `encodeURIComponent` and `encodeURI`, and HTML forms
 ///   write it (with `+` for a space);
 /// - escaped for a JSON string: with short escapes or `\u00XX`, and optionally with `\uXXXX` for
-///   all that is not ASCII, for `<`, `>` and `&`, or with `\/`;
+///   all that is not ASCII, for `<`, `>` and `&`, with `\/`, or as .NET does, which also writes
+///   quotes and `+` as `\uXXXX`;
 /// - quoted for a shell, if the value has at most 8 KiB: in double or single quotes, with
 ///   backslashes, and as `$'…'`, as `declare -p`, `set` and `printf %q` write it;
 /// - hexadecimal, in lower or upper case;

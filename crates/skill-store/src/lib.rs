@@ -92,6 +92,9 @@ pub mod internal {
     pub use crate::archive::{ArchiveContent, read_archive};
 }
 
+pub use object_store;
+pub use sandbox_core::{RelativePath, SessionDir};
+
 pub use archive::ArchiveError;
 pub use cache::SkillCache;
 pub use digest::{Digest, DigestError};
@@ -112,3 +115,7 @@ pub use skill_name::{SkillName, SkillNameError};
 pub use skill_ref::{SkillRef, SkillRefError, Tag, VersionSelector};
 pub use store::{SkillStore, SkillSummary};
 pub use tags::TagSummary;
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

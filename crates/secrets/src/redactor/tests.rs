@@ -58,6 +58,8 @@ fn encoded_forms_are_replaced() {
         authorization.contains("[redacted:TOKEN]") && authorization.len() < 32,
         "{authorization}"
     );
+    let key = &[("KEY", "pa'ss+wo\"rd<x>/")];
+    check(key, r#"{"k":"pa\u0027ss\u002Bwo\u0022rd\u003Cx\u003E/"}"#, r#"{"k":"[redacted:KEY]"}"#);
     check(TOKEN, "68756E7465723221 68756e7465723221", "[redacted:TOKEN] [redacted:TOKEN]");
     let odd = &[("ODD", "a\"b\\c/é<\u{1}")];
     for escaped in [

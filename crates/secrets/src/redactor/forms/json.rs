@@ -11,6 +11,8 @@ pub(super) struct JsonStyle {
     html_safe: bool,
     /// Escapes `/`, like PHP.
     escapes_slash: bool,
+    /// Escapes quotes and `+` by their numbers, like .NET.
+    numbers_quotes: bool,
     digits: &'static [u8; 16],
 }
 
@@ -34,17 +36,37 @@ impl JsonStyle {
                     let has_digits = has_control || ascii_only || html_safe;
                     for digits in [LOWER_CASE, UPPER_CASE].into_iter().take(1 + has_digits as usize)
                     {
-                        styles.push(Self { ascii_only, html_safe, escapes_slash, digits });
+                        let numbers_quotes = false;
+                        styles.push(Self {
+                            ascii_only,
+                            html_safe,
+                            escapes_slash,
+                            numbers_quotes,
+                            digits,
+                        });
                     }
                 }
             }
+        }
+        if any(NUMBERED_QUOTES) {
+            styles.push(Self {
+                ascii_only: true,
+                html_safe: true,
+                escapes_slash: false,
+                numbers_quotes: true,
+                digits: UPPER_CASE,
+            });
         }
         styles
     }
 
     /// Returns the characters of a character.
     pub(super) fn encode(self, character: char) -> Unit {
-        if let Ok(byte) = u8::try_from(character) {
+        let is_quote = u8::try_from(character).is_ok_and(|byte| NUMBERED_QUOTES.contains(&byte));
+        let is_numbered = self.numbers_quotes && is_quote;
+        if let Ok(byte) = u8::try_from(character)
+            && !is_numbered
+        {
             if let Some(escape) = short_escape(byte) {
                 return Unit::new(&[b'\\', escape]);
             }
@@ -53,7 +75,8 @@ impl JsonStyle {
             }
         }
         let is_html = matches!(character, '<' | '>' | '&');
-        let is_escaped = character < ' '
+        let is_escaped = is_numbered
+            || character < ' '
             || (is_html && self.html_safe)
             || (!character.is_ascii() && self.ascii_only);
         let mut text = [0; Unit::MAX_BYTES];
@@ -71,6 +94,9 @@ impl JsonStyle {
         Unit::new(&text[..units.len() * 6])
     }
 }
+
+/// The characters besides `<`, `>` and `&` that .NET writes as their numbers.
+const NUMBERED_QUOTES: &[u8] = b"\"'`+";
 
 /// Returns the character after the backslash, if a byte has an escape of two characters.
 fn short_escape(byte: u8) -> Option<u8> {

@@ -86,6 +86,7 @@ fn forms(secret: &str) -> Vec<Form> {
     for choice in 0..16 {
         texts.push(json_escaped(secret, choice));
     }
+    texts.push(json_escaped_by_dotnet(secret));
     let plain = |text: String| Form { text: text.into_bytes(), is_foldable: false, blanks: vec![] };
     let mut forms: Vec<Form> = texts.into_iter().map(plain).collect();
     let foldable =
@@ -255,4 +256,13 @@ fn folded(secret: &str) -> Option<Form> {
     }
     let omitted = secret[..from].bytes().filter(|byte| !is_blank(char::from(*byte))).count();
     (form.text.len() >= 16 && form.text.len() >= omitted).then_some(form)
+}
+
+fn json_escaped_by_dotnet(secret: &str) -> String {
+    let encode = |character: char| match character {
+        '\'' | '`' | '+' | '"' => format!("\\u{:04X}", u32::from(character)),
+        // Escapes of everything outside ASCII and of HTML, with digits in upper case.
+        _ => json_escaped(&character.to_string(), 1 | 4 | 8),
+    };
+    secret.chars().map(encode).collect()
 }
