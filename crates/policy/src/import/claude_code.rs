@@ -3,6 +3,7 @@
 
 use std::path::Path;
 
+use serde_core::de::Error as _;
 use serde_core::{Deserialize, Deserializer};
 use serde_json::Value;
 
@@ -33,12 +34,15 @@ const OTHER: [(&str, &str); 2] = [
 /// commands, and are not named as losses.
 ///
 /// # Errors
-/// Returns the error of the deserializer if the text cannot be read.
+/// Returns the error of the deserializer if the text cannot be read or is no object.
 pub fn claude_code<'de, D: Deserializer<'de>>(
     settings: D,
     project: &Path,
 ) -> Result<Imported, D::Error> {
     let settings = Value::deserialize(settings)?;
+    if !settings.is_object() {
+        return Err(D::Error::custom("the settings of Claude Code are an object"));
+    }
     let mut draft = Draft::new();
     let root = SettingPath::root();
     draft.add("filesystem", "allowWrite", entry(".", project), root.key("sandbox"));
@@ -47,7 +51,10 @@ pub fn claude_code<'de, D: Deserializer<'de>>(
         let origin = origin.key(key);
         match key.as_str() {
             "enabled" if value == &Value::Bool(true) => {}
-            "enabled" => draft.lose(origin, "the sandbox is off there; here it is always on"),
+            "enabled" if value == &Value::Bool(false) => {
+                draft.lose(origin, "the sandbox is off there; here it is always on");
+            }
+            "enabled" => draft.lose(origin, "is neither true nor false; the sandbox is always on"),
             "filesystem" => filesystem(&mut draft, value, &origin, project),
             "network" => network(&mut draft, value, &origin),
             "credentials" => draft.set("", key, value.clone(), origin),
@@ -98,6 +105,9 @@ fn add_path(
     origin: SettingPath,
     read: impl FnOnce(&str) -> Value,
 ) {
+    if path.contains('\0') {
+        return draft.lose(origin, "no path has a NUL character");
+    }
     if path.trim_start_matches('/').starts_with('$') {
         let problem = "the variable is read as a name; write ~ for the home directory";
         draft.lose(origin.clone(), problem);
@@ -134,6 +144,9 @@ fn network(draft: &mut Draft, value: &Value, origin: &SettingPath) {
                 draft.lose(origin, "the lists of all files count; keep the managed one only");
             }
             "allowManagedDomainsOnly" => {}
+            "httpProxyPort" | "socksProxyPort" => {
+                draft.lose(origin, "the engine has a proxy of its own; use network.parentProxy");
+            }
             // The others have the names and meanings of srt.
             _ => draft.set("network", key, value.clone(), origin),
         }
@@ -147,6 +160,9 @@ fn permission(draft: &mut Draft, list: &str, rule: &str, origin: SettingPath, pr
         None => (rule, None),
     };
     let Some(argument) = argument else {
+        if ["Read", "Edit", "Write", "WebFetch"].contains(&tool) {
+            return draft.lose(origin, "is about all paths or hosts; name them one by one");
+        }
         return draft.lose(origin, format!("the tool {tool} is not known to the sandbox"));
     };
     match (list, tool) {
@@ -273,5 +289,21 @@ mod tests {
         assert_eq!(imported.losses.len(), 1);
         assert_eq!(import("{}").losses, []);
         assert_eq!(import(r#"{"sandbox": []}"#).losses.len(), 1);
+    }
+
+    #[test]
+    fn what_cannot_be_meant_is_an_error_or_a_loss() {
+        for text in ["[]", "null", "1"] {
+            let mut json = serde_json::Deserializer::from_str(text);
+            assert!(claude_code(&mut json, Path::new("/p")).is_err(), "{text}");
+        }
+        let imported = import(
+            r#"{"sandbox": {"enabled": "yes", "network": {"httpProxyPort": 3128}},
+                "permissions": {"deny": ["Read(/a\u0000b)", "Read"]}}"#,
+        );
+        assert_eq!(imported.losses.len(), 4);
+        let problems: Vec<_> = imported.losses.iter().map(|loss| &*loss.problem).collect();
+        assert!(problems.contains(&"is about all paths or hosts; name them one by one"));
+        assert_eq!(imported.config.filesystem.deny_read, [""; 0]);
     }
 }
