@@ -2,9 +2,9 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Incoming};
 use hyper::ext::ReasonPhrase;
-use hyper::header::{CONTENT_ENCODING, HOST, HeaderName};
+use hyper::header::{CONTENT_ENCODING, HOST, HeaderName, HeaderValue, TRANSFER_ENCODING, UPGRADE};
 use hyper::{Method, Request, Response, StatusCode, Uri, Version};
 use policy::Host;
 
@@ -226,10 +226,14 @@ impl Exchange {
                 return refuse::not_allowed("TRACE would return the values of secrets");
             }
         };
+        let may_leave_http = request.headers().contains_key(UPGRADE);
         let sent = self.send(&target, request).await;
         match (sent, ended.get()) {
             // The event is recorded where the body ended. The server may have answered to its part.
             (_, Some(denial)) => refuse::refused(&target, denial),
+            (Ok((_, Ended::Upgrade(_))), None) if !may_leave_http => {
+                refuse::bad_gateway("The server left HTTP without being asked")
+            }
             (Ok((response, forward)), None) => self.pass(response, client, forward, &masks),
             (Err(blocked), None) => refuse::blocked(&target, &blocked),
         }
@@ -316,7 +320,13 @@ impl Exchange {
             let upstream = hyper::upgrade::on(&mut response);
             self.set_next(Next::Upgrade { client, upstream, flow, _driver: driver });
         }
-        hop::strip(response.headers_mut());
+        if masks.answers.is_some() && is_encoded(&response) {
+            return refuse::bad_gateway(
+                "The answer is compressed although the request asks for none, so the values of \
+                 secrets in it could not be redacted",
+            );
+        }
+        hop::strip(response.headers_mut(), |_| true);
         let policy = self.session.policy();
         if policy.requests().strips_headers() {
             let stripped = |name: &&HeaderName| policy.requests().strips_header(name.as_str());
@@ -330,17 +340,41 @@ impl Exchange {
         redact_headers(response.headers_mut(), answers);
         // Its text is the server's, and no program needs it.
         response.extensions_mut().remove::<ReasonPhrase>();
-        let is_readable = !response.headers().contains_key(CONTENT_ENCODING)
-            && response.status() != StatusCode::SWITCHING_PROTOCOLS;
-        match is_readable {
-            true => {
-                let filter = Filter::redact(answers.clone(), Parts::of(response.headers()));
-                response.map(|body| Body::filtered(body, filter))
-            }
-            false => response.map(Body::Passed),
+        if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+            return response.map(Body::Passed);
         }
+        let filter = Filter::redact(answers.clone(), Parts::of(response.headers()));
+        response.map(|body| Body::filtered(body, filter))
     }
 }
+
+/// Returns whether the body of an answer is compressed or encrypted. An unknown coding is none: its
+/// text is redacted as it is.
+fn is_encoded(response: &Response<Incoming>) -> bool {
+    let codings = |name| response.headers().get_all(name).into_iter();
+    let tokens = |value: &HeaderValue| -> Vec<String> {
+        let text = String::from_utf8_lossy(value.as_bytes()).to_ascii_lowercase();
+        text.split(',').map(|coding| coding.trim().to_owned()).collect()
+    };
+    let mut named = codings(CONTENT_ENCODING).chain(codings(TRANSFER_ENCODING)).flat_map(tokens);
+    !response.body().is_end_stream() && named.any(|coding| ENCODED.contains(&&*coding))
+}
+
+/// The registered codings that hide the text of a body, and those that browsers have besides.
+const ENCODED: [&str; 12] = [
+    "aes128gcm",
+    "br",
+    "compress",
+    "dcb",
+    "dcz",
+    "deflate",
+    "exi",
+    "gzip",
+    "pack200-gzip",
+    "x-compress",
+    "x-gzip",
+    "zstd",
+];
 
 /// State of a connection after the head of an answer.
 #[derive(Debug)]

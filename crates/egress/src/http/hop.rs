@@ -22,12 +22,13 @@ const NEVER: [HeaderName; 8] = [
 ];
 
 /// Removes the headers of one connection, and those that `Connection` names. An upgrade passes if
-/// the message asks for it properly.
-pub(crate) fn strip(headers: &mut HeaderMap) {
+/// the message asks for it properly, and if `passes` returns true for each of its protocols.
+pub(crate) fn strip(headers: &mut HeaderMap, passes: impl Fn(&str) -> bool) {
     let named: Vec<HeaderName> = tokens(headers, &CONNECTION)
         .filter_map(|name| HeaderName::from_bytes(name.as_bytes()).ok())
         .collect();
-    let upgrade = named.contains(&UPGRADE).then(|| headers.get(UPGRADE).cloned()).flatten();
+    let is_upgrade = named.contains(&UPGRADE) && tokens(headers, &UPGRADE).all(passes);
+    let upgrade = is_upgrade.then(|| headers.get(UPGRADE).cloned()).flatten();
     let accepts_trailers =
         tokens(headers, &TE).any(|coding| coding.eq_ignore_ascii_case("trailers"));
     // Two framings are an attempt to make the next server see another one.
@@ -63,7 +64,7 @@ mod tests {
         for (name, value) in before {
             headers.append(HeaderName::from_static(name), HeaderValue::from_static(value));
         }
-        strip(&mut headers);
+        strip(&mut headers, |protocol| protocol != "h2c");
         let left: Vec<_> =
             headers.iter().map(|(name, value)| (name.as_str(), value.to_str().unwrap())).collect();
         assert_eq!(left, after);
@@ -85,6 +86,12 @@ mod tests {
             ],
             &[("accept", "*/*")],
         );
+    }
+
+    #[test]
+    fn an_upgrade_of_which_one_protocol_may_not_pass_is_none() {
+        check(&[("connection", "Upgrade"), ("upgrade", "websocket, h2c")], &[]);
+        check(&[("connection", "Upgrade, HTTP2-Settings"), ("upgrade", "h2c")], &[]);
     }
 
     #[test]

@@ -6,8 +6,7 @@ use std::sync::{Arc, OnceLock};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use hyper::body::{Body as _, Incoming};
 use hyper::header::{
-    ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING, CONTENT_LENGTH, HOST, HeaderValue, IF_RANGE,
-    RANGE,
+    ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING, CONTENT_LENGTH, HOST, HeaderName, HeaderValue,
 };
 use hyper::http::request::Parts;
 use hyper::{Method, Request, Uri};
@@ -71,7 +70,8 @@ pub(crate) async fn prepare(
         return Err(Unsendable::Method);
     }
     let (resign, body) = signature(masks, &head, body).await?;
-    hop::strip(&mut head.headers);
+    let has_masks = masks.answers.is_some();
+    hop::strip(&mut head.headers, |protocol| may_leave_http(protocol, has_masks));
     let host = match (security, target.port) {
         (Security::Plaintext, HTTP_PORT) | (Security::Verified, HTTPS_PORT) => {
             match target.host.as_address() {
@@ -93,8 +93,10 @@ pub(crate) async fn prepare(
         if resign.is_none() {
             // A part of a value cannot be redacted. A server may ignore these headers (RFC 9110,
             // section 14.2), so a client takes the whole without them. A signature can cover them.
-            head.headers.remove(RANGE);
-            head.headers.remove(IF_RANGE);
+            let parts = head.headers.keys().filter(|name| asks_for_part(name));
+            for name in parts.cloned().collect::<Vec<_>>() {
+                head.headers.remove(name);
+            }
         }
     }
     insert(&mut head, masks, |names| insertions.record(target, names))?;
@@ -116,6 +118,26 @@ pub(crate) async fn prepare(
         }
     };
     Ok(Outgoing { request: Request::from_parts(head, body), ended })
+}
+
+/// Returns whether a connection may leave HTTP for a protocol. Inside `h2c`, requests could name
+/// other hosts. For hosts of masks, only the protocol passes that programs need.
+fn may_leave_http(protocol: &str, has_masks: bool) -> bool {
+    let name = protocol.split('/').next().unwrap_or_default();
+    match has_masks {
+        true => name.eq_ignore_ascii_case("websocket"),
+        false => !name.eq_ignore_ascii_case("h2c") && !name.eq_ignore_ascii_case("HTTP"),
+    }
+}
+
+/// Returns whether a header asks for a part of an answer: `Range`, and the names that servers take
+/// for it, such as `Request-Range` of Apache and `x-ms-range` of Azure. Those of a source, such as
+/// `x-amz-copy-source-range`, are about another object.
+fn asks_for_part(name: &HeaderName) -> bool {
+    let name = name.as_str();
+    (name == "range" || name.ends_with("-range"))
+        && name != "content-range"
+        && !name.contains("source")
 }
 
 /// Returns the parts of a request that a placeholder can be in, without its body.

@@ -68,6 +68,11 @@ pub(crate) fn bad_request(problem: &str) -> Answer {
     answer(StatusCode::BAD_REQUEST, "bad-request", format!("Bad request: {problem}\n"))
 }
 
+/// Returns the answer to a request whose answer cannot be passed on.
+pub(crate) fn bad_gateway(problem: &str) -> Answer {
+    answer(StatusCode::BAD_GATEWAY, "unfit-answer", format!("{problem}\n"))
+}
+
 /// Returns the answer to a method that is never forwarded.
 pub(crate) fn not_allowed(problem: &str) -> Answer {
     answer(StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", format!("{problem}\n"))

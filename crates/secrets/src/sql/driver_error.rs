@@ -3,7 +3,6 @@
 use std::error::Error;
 
 use crate::source_error::SourceError;
-use crate::sql::table::DEADLINE;
 
 /// The part of a database error without secrets. The rest is dropped, because the driver can quote
 /// the affected row.
@@ -69,7 +68,8 @@ pub(super) fn sqlite(
     match primary {
         SQLITE_BUSY | SQLITE_LOCKED => SourceError::Unreachable { origin, source },
         SQLITE_INTERRUPT => {
-            let text = format!("it has no answer within {} seconds", DEADLINE.as_secs());
+            let seconds = crate::sql::table::DEADLINE.as_secs();
+            let text = format!("it has no answer within {seconds} seconds");
             SourceError::Unreachable { origin, source: Box::new(ConnectionError(text)) }
         }
         SQLITE_CORRUPT | SQLITE_NOTADB => SourceError::Damaged { path: path.to_owned(), source },

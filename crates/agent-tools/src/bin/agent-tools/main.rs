@@ -124,7 +124,7 @@ enum Command {
     ///
     /// Unlike with `bash`, the command has the descriptors of this process itself, so its output is
     /// as it is: values of variables are not redacted, and there are no notes about refusals.
-    /// `logs` lists the command without its exit code. Exits like `bash`.
+    /// Exits like `bash`.
     #[command(after_help = "Examples:\n  $ echo 'some text' | agent-tools wrap wc -w\n  \
                             $ agent-tools wrap 'test -t 1 || echo no terminal'")]
     Wrap(WrapArgs),

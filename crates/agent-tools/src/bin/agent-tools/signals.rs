@@ -14,6 +14,7 @@ use tokio::time::timeout;
 
 use crate::failure::Failure;
 use crate::output::{self, errln};
+use crate::similar;
 
 /// The time that calls have to end after a signal.
 const GRACE: Duration = Duration::from_secs(10);
@@ -203,7 +204,7 @@ pub(crate) async fn use_files<T>(
 ) -> Result<T, Failure> {
     let mut signals = Signals::new().map_err(Failure::not_run)?;
     let files = tokio::select! {
-        files = sessions.files(id) => files.map_err(Failure::failed)?,
+        files = sessions.files(id) => similar::found(sessions.home(), id, files)?,
         received = signals.next() => return Err(received.into()),
     };
     let received = tokio::select! {

@@ -1,23 +1,28 @@
 //! Similar names, for messages about a name that does not exist.
 
-use agent_tools::{Home, SessionId, SessionSummary, WorkspaceError};
+use agent_tools::{Home, SessionId, WorkspaceError};
 
 use crate::failure::Failure;
 
 /// Returns the failure of a request about a session that is not on this machine.
-pub(crate) fn found(
+pub(crate) fn found<T>(
     home: &Home,
     id: &SessionId,
-    result: Result<SessionSummary, WorkspaceError>,
-) -> Result<SessionSummary, Failure> {
+    result: Result<T, WorkspaceError>,
+) -> Result<T, Failure> {
     result.map_err(|error| {
         let is_absent = matches!(error, WorkspaceError::NoSession { .. });
         let failure = Failure::failed(error);
-        match question(home, id).filter(|_| is_absent) {
-            Some(question) => failure.with_remedy(&question),
-            None => failure,
-        }
+        if is_absent { with_question(home, id, failure) } else { failure }
     })
+}
+
+/// Adds the question whether the most similar session was meant to the failure of an absent one.
+pub(crate) fn with_question(home: &Home, id: &SessionId, failure: Failure) -> Failure {
+    match question(home, id) {
+        Some(question) => failure.with_remedy(&question),
+        None => failure,
+    }
 }
 
 /// Asks whether the most similar session on this machine was meant, if one is similar.

@@ -96,7 +96,8 @@ async fn ls(context: &Context, args: Ls) -> Result<ExitCode, Failure> {
             let name = args.path.rsplit('/').next().unwrap_or_default().to_owned();
             vec![ListedEntry::new(name, stat)]
         };
-        context.print(&entries, || {
+        let listed: Vec<_> = entries.iter().map(json).collect();
+        context.print(&listed, || {
             for ListedEntry { name, stat, .. } in &entries {
                 let name = printable(name);
                 let mark = if stat.kind == FileKind::Directory { "/" } else { "" };
@@ -111,6 +112,16 @@ async fn ls(context: &Context, args: Ls) -> Result<ExitCode, Failure> {
         Ok(ExitCode::SUCCESS)
     })
     .await
+}
+
+fn json(ListedEntry { name, stat, .. }: &ListedEntry) -> serde_json::Value {
+    serde_json::json!({
+        "name": name,
+        "kind": stat.kind,
+        "size": stat.size,
+        "mode": format!("{:03o}", stat.mode),
+        "modified": humantime::format_rfc3339_seconds(stat.modified).to_string(),
+    })
 }
 
 /// Lists a whole directory, page by page.
@@ -165,6 +176,12 @@ enum CopySide {
 
 impl CopySide {
     fn parse(text: &OsString) -> Result<Self, Failure> {
+        if text == "-" {
+            return Err(Failure::usage(
+                "`-` is no file; `cat` prints a file of the session, `write-file` reads standard \
+                 input, and `./-` names a file",
+            ));
+        }
         match text.as_bytes().strip_prefix(b":") {
             None => Ok(Self::Host(text.into())),
             Some(path) => match std::str::from_utf8(path) {

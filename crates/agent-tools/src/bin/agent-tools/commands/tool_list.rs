@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use agent_tools::{Effects, Tool};
+use agent_tools::{CloseMode, Effects, Sessions, Tool};
 use clap::Args;
 use serde_json::{Value, json};
 
@@ -22,8 +22,9 @@ pub(crate) struct ToolListArgs {
 }
 
 pub(crate) async fn run(context: &Context, args: ToolListArgs) -> Result<ExitCode, Failure> {
+    let existed = context.has_session(&args.session).await?;
     let open = context.open_with(&args.session, |builder| builder.tools(args.tools.selection()));
-    use_session(OnSignal::Kill, open, async |session| {
+    let listed = use_session(OnSignal::Kill, open, async |session| {
         let tools: Vec<Value> = session.tools().iter().map(described).collect();
         let text = if context.prints_json() {
             serde_json::to_string(&tools)
@@ -34,7 +35,14 @@ pub(crate) async fn run(context: &Context, args: ToolListArgs) -> Result<ExitCod
         Ok(ExitCode::SUCCESS)
     })
     .await
-    .map_err(Failure::into_failed)
+    .map_err(Failure::into_failed)?;
+    if !existed {
+        // It was only opened to describe its tools, and the store has nothing of it.
+        let sessions = Sessions::builder(context.home()?).build();
+        let closed = sessions.close_with(&args.session.session, CloseMode::Discard).await;
+        closed.map_err(Failure::failed)?;
+    }
+    Ok(listed)
 }
 
 /// Describes a tool with the fields that MCP has.

@@ -4,14 +4,15 @@ use std::io::{BufRead, IsTerminal};
 use std::process::ExitCode;
 
 use agent_tools::{
-    CloseMode, CloseReport, ConflictNote, FileNote, IgnoredContent, ListedSession, LocalState,
-    Pending, PendingGroup, SessionId, Sessions, UserId, printable,
+    CloseMode, CloseReport, ConflictNote, ErrorKind, FileNote, IgnoredContent, ListedSession,
+    LocalState, Pending, PendingGroup, SessionId, Sessions, UserId, printable,
 };
 
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::options::WaitArgs;
 use crate::output::{errln, outln};
+use crate::similar;
 
 /// Closes one session, or all sessions of a user.
 pub(super) async fn run(
@@ -101,7 +102,18 @@ async fn close(
         sessions => (wait.apply(sessions?).build(), None),
     };
     let closing = sessions.close_with(id, mode);
-    let mut closed = context.bars().during("closing", closing).await.map_err(Failure::failed)?;
+    let closed = context.bars().during("closing", closing).await;
+    let mut closed = match closed {
+        Ok(closed) => closed,
+        Err(error) => {
+            let is_absent = error.kind() == ErrorKind::NotFound;
+            let failure = Failure::failed(error);
+            return Err(match is_absent {
+                true => similar::with_question(&context.home()?, id, failure),
+                false => failure,
+            });
+        }
+    };
     if let Some(unstored) = unstored {
         closed.discarded = unstored;
     }
@@ -153,7 +165,7 @@ pub(super) async fn delete(
     id: &SessionId,
     yes: bool,
 ) -> Result<ExitCode, Failure> {
-    let found = sessions.summary(id).await.map_err(Failure::failed)?;
+    let found = similar::found(&context.home()?, id, sessions.summary(id).await)?;
     let user = found.user.map(|user| format!(" of user {user}")).unwrap_or_default();
     if !yes && !confirm(&format!("delete session {id}{user} everywhere, with its history?"))? {
         return Err(Failure::failed_text(format!("session {id} was not deleted")));

@@ -13,6 +13,7 @@ use crate::context::Context;
 use crate::failure::Failure;
 use crate::output::{errln, outln};
 use crate::signals::use_files;
+use crate::similar;
 
 pub(super) async fn run(
     sessions: &Sessions,
@@ -53,7 +54,7 @@ async fn read(
     path: Option<&RelativePath>,
 ) -> Result<Option<Vec<HistoryEntry>>, Failure> {
     let SessionSummary { user, status, .. } =
-        sessions.summary(id).await.map_err(Failure::failed)?;
+        similar::found(sessions.home(), id, sessions.summary(id).await)?;
     let (Some(user), Some(status)) = (user, status) else { return Ok(None) };
     let Ok(view) = sessions.view(id, &user, None).await else { return Ok(None) };
     // Another store, or one that was emptied or set back.
