@@ -18,7 +18,8 @@ const MAX_LINE_BYTES: usize = 8192;
 ///
 /// The gate compares the names in TLS and HTTP with the destination. So a text that a lenient
 /// server would read as one of them must not count as another protocol: blanks and empty lines
-/// before the request line, odd versions in it, and TLS records before the hello.
+/// before the request line, odd blanks, methods and versions in it, and TLS records before the
+/// hello.
 pub(crate) fn protocol(bytes: &[u8]) -> Option<Protocol> {
     match *bytes {
         [] => return None,
@@ -27,27 +28,21 @@ pub(crate) fn protocol(bytes: &[u8]) -> Option<Protocol> {
         [0x14..=0x17, 3, ..] => return Some(Protocol::Tls),
         _ => {}
     }
-    let Some(start) = bytes.iter().position(|byte| !byte.is_ascii_whitespace()) else {
+    let Some(start) = bytes.iter().position(|byte| !is_blank(*byte) && *byte != b'\n') else {
         return (bytes.len() > MAX_LINE_BYTES).then_some(Protocol::Other);
     };
     let rest = &bytes[start..];
     let end = rest.iter().position(|byte| *byte == b'\n');
     let line = &rest[..end.unwrap_or(rest.len())];
-    let method = line.iter().position(|byte| !is_token(*byte));
-    match method {
+    match line.iter().position(|byte| is_blank(*byte) || byte.is_ascii_control()) {
         None if end.is_some() || line.len() > MAX_LINE_BYTES => return Some(Protocol::Other),
         None => return None,
-        Some(length) if length == 0 || !matches!(line[length], b' ' | b'\t') => {
-            return Some(Protocol::Other);
-        }
-        // The protocol of git: a length in hexadecimal digits, a command, and NULs.
-        Some(length) if line[..length].iter().any(u8::is_ascii_digit) && line.contains(&0) => {
-            return Some(Protocol::Other);
-        }
+        Some(length) if !is_blank(line[length]) => return Some(Protocol::Other),
+        Some(_) if is_git(line) => return Some(Protocol::Other),
         Some(_) => {}
     }
     match end {
-        Some(_) if contains_version(line) => Some(Protocol::Http),
+        Some(_) if is_request(line) => Some(Protocol::Http),
         Some(_) => Some(Protocol::Other),
         // A line this long is HTTP or nothing, and the parser of HTTP decides which.
         None if line.len() > MAX_LINE_BYTES => Some(Protocol::Http),
@@ -55,15 +50,56 @@ pub(crate) fn protocol(bytes: &[u8]) -> Option<Protocol> {
     }
 }
 
-fn contains_version(line: &[u8]) -> bool {
-    let has_version = line.windows(5).any(|window| window.eq_ignore_ascii_case(b"HTTP/"));
-    // HTTP/2 without TLS begins with this line.
-    has_version && !line.starts_with(b"PRI * HTTP/2.0")
+/// Methods of requests. Some servers accept them without a version of HTTP, or with another one.
+const METHODS: [&[u8]; 19] = [
+    b"CONNECT",
+    b"COPY",
+    b"DELETE",
+    b"GET",
+    b"HEAD",
+    b"LOCK",
+    b"MKCOL",
+    b"MOVE",
+    b"OPTIONS",
+    b"PATCH",
+    b"POST",
+    b"PROPFIND",
+    b"PROPPATCH",
+    b"PUT",
+    b"QUERY",
+    b"REPORT",
+    b"SEARCH",
+    b"SOURCE",
+    b"TRACE",
+];
+
+/// Returns whether a line is a request for some server.
+fn is_request(line: &[u8]) -> bool {
+    if line.windows(5).any(|window| window.eq_ignore_ascii_case(b"HTTP/")) {
+        // HTTP/2 without TLS begins with this line.
+        return !line.starts_with(b"PRI * HTTP/2.0");
+    }
+    let mut words = line.split(|byte| is_blank(*byte)).filter(|word| !word.is_empty());
+    let is_method = words.next().is_some_and(|method| METHODS.contains(&method));
+    let begins = |target: &[u8], start: &[u8]| {
+        target.get(..start.len()).is_some_and(|found| found.eq_ignore_ascii_case(start))
+    };
+    is_method
+        && words.next().is_some_and(|target| {
+            begins(target, b"/") || begins(target, b"http://") || begins(target, b"https://")
+        })
 }
 
-/// Returns whether a byte may be part of a method (RFC 9110, section 5.6.2).
-fn is_token(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+/// Returns whether a line is of the protocol of git: a length in hexadecimal digits, a command, and
+/// NULs.
+fn is_git(line: &[u8]) -> bool {
+    let length = line.iter().take_while(|byte| byte.is_ascii_hexdigit()).take(4).count();
+    length == 4 && line[4..].starts_with(b"git-") && line.contains(&0)
+}
+
+/// Returns whether some server takes a byte for a blank of a request line.
+fn is_blank(byte: u8) -> bool {
+    matches!(byte, b' ' | b'\t' | b'\r' | 0x0b | 0x0c | 0x1c..=0x1f)
 }
 
 #[cfg(test)]
@@ -90,6 +126,14 @@ mod tests {
             "GET / HTTP/01.1\r\n",
             "GET / HTTP/2.0\r\n",
             "G3T / HTTP/1.1\r\n\r\n\0",
+            "G3T /x\0 HTTP/1.1\r\n",
+            "GET\x0b/x\x0bHTTP/1.1\r\n",
+            "\x1cGET /x HTTP/1.1\r\n",
+            "\u{feff}GET /x HTTP/1.1\r\n",
+            "(GET /x HTTP/1.1\r\n",
+            "GET /x\r\n",
+            "GET /x RTSP/1.0\r\n",
+            "GET http://b.test/ ICE/1.0\r\n",
         ] {
             check(text.as_bytes(), Some(Http));
         }
@@ -100,6 +144,10 @@ mod tests {
             &b"SSH-2.0-OpenSSH_9\r\n"[..],
             b"\0\0\0\x08\x04\xd2\x16\x2f",
             b"NICK ann\r\n",
+            b"get /key\r\n",
+            b"GET key\r\n",
+            b"DESCRIBE rtsp://a.test/ RTSP/1.0\r\n",
+            b"AMQP\0\0\x09\x01",
             b"QUIT\n",
             b"\x16\x02",
             b"003bgit-upload-pack /x.git\0host=a.test\0",

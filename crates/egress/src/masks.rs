@@ -15,19 +15,32 @@ use crate::judge::Target;
 pub(crate) struct SessionMasks {
     masks: Masks,
     /// The hosts of each mask.
-    hosts: Vec<Vec<MaskedHost>>,
+    hosts: Vec<Arc<[MaskedHost]>>,
+    /// Earlier values, with the hosts that may have received them. Answers of these are redacted.
+    former: Vec<(Mask, Arc<[MaskedHost]>)>,
     /// The view without masks.
     none: Arc<HostMasks>,
     /// Views of hosts, by the masks that are for them.
-    views: Mutex<Views>,
+    views: Mutex<HashMap<ViewKey, Arc<HostMasks>>>,
 }
 
-type Views = HashMap<(Vec<usize>, Security), Arc<HostMasks>>;
+/// The masks that concern a connection, by their indexes.
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct ViewKey {
+    /// Masks for the host and its port.
+    own: Vec<usize>,
+    /// Masks for the host. Another port of it may show what one port has received.
+    of_name: Vec<usize>,
+    former: Vec<usize>,
+    security: Security,
+}
 
 #[derive(Debug)]
 struct MaskedHost {
     /// A policy that allows this host alone.
     policy: NetworkPolicy,
+    /// The same with all ports, if the host has one.
+    any_port: Option<NetworkPolicy>,
     /// The name above all covered names, if they must have one owner.
     same_owner: Option<String>,
 }
@@ -74,6 +87,9 @@ const FORM_BYTES: usize = 260;
 /// The shortest and the longest delay. A partial value beyond the delay shows itself.
 const DELAYS: (usize, usize) = (16 * 1024, 1024 * 1024);
 
+/// The number of earlier values that are kept.
+const MAX_FORMER: usize = 64;
+
 /// Repeated in the place of a form that has another length than its placeholder.
 const FILLER: &[u8] = b"redacted";
 
@@ -88,13 +104,28 @@ pub fn check_hosts(mask: &Mask) -> Result<(), MasksError> {
 impl SessionMasks {
     pub(crate) fn compile(masks: &Masks) -> Result<Self, MasksError> {
         let hosts = masks.iter().map(|(mask, _)| {
-            mask.hosts().iter().map(|host| MaskedHost::compile(mask, host)).collect()
+            let hosts = mask.hosts().iter().map(|host| MaskedHost::compile(mask, host));
+            Ok(hosts.collect::<Result<Vec<_>, _>>()?.into())
         });
         Ok(Self {
             hosts: hosts.collect::<Result<_, _>>()?,
             masks: masks.clone(),
             ..Self::default()
         })
+    }
+
+    /// Keeps the values of the masks before these, if they differ.
+    pub(crate) fn succeed(&mut self, before: &Self) {
+        let has = |mask: &Mask| {
+            let value = mask.value().expose_secret();
+            self.masks.iter().any(|(own, _)| own.value().expose_secret() == value)
+        };
+        let replaced = before.masks.iter().zip(&before.hosts);
+        let replaced = replaced.map(|((mask, _), hosts)| (mask.clone(), Arc::clone(hosts)));
+        let former = before.former.iter().cloned().chain(replaced.filter(|(mask, _)| !has(mask)));
+        self.former = former.collect();
+        let excess = self.former.len().saturating_sub(MAX_FORMER);
+        self.former.drain(..excess);
     }
 
     /// Returns whether the values of some masks are for a host.
@@ -104,16 +135,24 @@ impl SessionMasks {
 
     /// Returns the masks as requests to a host see them.
     pub(crate) fn view(&self, target: &Target, security: Security) -> Arc<HostMasks> {
-        if self.masks.is_empty() {
+        if self.masks.is_empty() && self.former.is_empty() {
             return Arc::clone(&self.none);
         }
-        let covers =
-            |hosts: &Vec<MaskedHost>| hosts.iter().any(|own| own.covers(&target.host, target.port));
-        let own: Vec<usize> =
-            (0..self.hosts.len()).filter(|index| covers(&self.hosts[*index])).collect();
+        let Target { host, port, .. } = target;
+        let of_name = |hosts: &[MaskedHost]| hosts.iter().any(|own| own.covers_name(host, *port));
+        let indexes = |covers: &dyn Fn(&[MaskedHost]) -> bool| {
+            (0..self.hosts.len()).filter(|index| covers(&self.hosts[*index])).collect()
+        };
+        let key = ViewKey {
+            own: indexes(&|hosts| hosts.iter().any(|own| own.covers(host, *port))),
+            of_name: indexes(&of_name),
+            former: (0..self.former.len()).filter(|at| of_name(&self.former[*at].1)).collect(),
+            security,
+        };
         let mut views = self.views.lock().unwrap_or_else(PoisonError::into_inner);
-        let view = views.entry((own, security)).or_insert_with_key(|(own, security)| {
-            Arc::new(HostMasks::new(&self.masks, own, *security))
+        let view = views.entry(key).or_insert_with_key(|key| {
+            let former = key.former.iter().map(|at| &self.former[*at].0);
+            Arc::new(HostMasks::new(&self.masks, key, &former.collect::<Vec<_>>()))
         });
         Arc::clone(view)
     }
@@ -133,11 +172,14 @@ impl MaskedHost {
         let (name, owned_host) = (mask.name().to_owned(), host.to_owned());
         let mut network = NetworkConfig::default();
         network.allowed_domains = vec![owned_host.clone()];
-        let below = host.strip_prefix("*.").unwrap_or(host);
-        let policy = match (NetworkPolicy::compile(&network), Host::parse_with_port(below)) {
-            (Ok(policy), Ok(_)) => policy,
-            _ => return Err(MasksError::Host { name, host: owned_host }),
-        };
+        let (wildcard, below) = host.split_at(if host.starts_with("*.") { 2 } else { 0 });
+        let (policy, parsed) =
+            match (NetworkPolicy::compile(&network), Host::parse_with_port(below)) {
+                (Ok(policy), Ok(parsed)) => (policy, parsed),
+                _ => return Err(MasksError::Host { name, host: owned_host }),
+            };
+        network.allowed_domains = vec![format!("{wildcard}{}", parsed.0.to_pattern(None))];
+        let any_port = parsed.1.and_then(|_| NetworkPolicy::compile(&network).ok());
         let base = host.strip_prefix("*.").map(|base| match base.rsplit_once(':') {
             Some((base, _)) => base,
             None => base,
@@ -152,11 +194,20 @@ impl MaskedHost {
             }
             _ => None,
         };
-        Ok(Self { policy, same_owner })
+        Ok(Self { policy, any_port, same_owner })
     }
 
     fn covers(&self, host: &Host, port: u16) -> bool {
-        let decision = self.policy.decide(host, port);
+        self.is_listed(&self.policy, host, port)
+    }
+
+    /// Returns whether a host is covered, at this or another port.
+    fn covers_name(&self, host: &Host, port: u16) -> bool {
+        self.is_listed(self.any_port.as_ref().unwrap_or(&self.policy), host, port)
+    }
+
+    fn is_listed(&self, policy: &NetworkPolicy, host: &Host, port: u16) -> bool {
+        let decision = policy.decide(host, port);
         if !matches!(&decision, Decision::Allowed { rule: Rule::Listed { .. }, .. }) {
             return false;
         }
@@ -170,11 +221,14 @@ impl MaskedHost {
 }
 
 impl HostMasks {
-    fn new(masks: &Masks, own: &[usize], security: Security) -> Self {
+    fn new(masks: &Masks, key: &ViewKey, former: &[&Mask]) -> Self {
+        let ViewKey { own, of_name, security, .. } = key;
         let all = || masks.iter().enumerate();
         let of_host = || all().filter(|(index, _)| own.contains(index)).map(|(_, mask)| mask);
+        let of_name = || all().filter(|(index, _)| of_name.contains(index)).map(|(_, mask)| mask);
+        let received = || of_name().map(|(mask, _)| mask).chain(former.iter().copied());
         let inserted = || {
-            of_host().filter(|(mask, _)| security == Security::Verified || mask.allows_plaintext())
+            of_host().filter(|(mask, _)| *security == Security::Verified || mask.allows_plaintext())
         };
         let into = |part: RequestPart| {
             Substitution::new(inserted().filter(move |(mask, _)| mask.is_in(part)))
@@ -189,15 +243,15 @@ impl HostMasks {
             query: into(RequestPart::Query),
             body: into(RequestPart::Body),
             // Also without TLS: a server may show there what it got in TLS.
-            answers: of_host().next().is_some().then(|| Answers {
-                redactor: Redactor::of(of_host().map(|(mask, _)| (mask.name(), mask.value()))),
-                delay: of_host()
-                    .map(|(mask, _)| mask.value().expose_secret().len().saturating_mul(FORM_BYTES))
+            answers: received().next().is_some().then(|| Answers {
+                redactor: Redactor::of(received().map(|mask| (mask.name(), mask.value()))),
+                delay: received()
+                    .map(|mask| mask.value().expose_secret().len().saturating_mul(FORM_BYTES))
                     .max()
                     .unwrap_or_default()
                     .clamp(DELAYS.0, DELAYS.1),
                 placeholders: Arc::new(
-                    of_host()
+                    of_name()
                         .filter(|(mask, own)| mask.value().expose_secret().len() == own.len())
                         .map(|(mask, own)| (mask.name().to_owned(), secret(own)))
                         .collect(),
@@ -351,5 +405,25 @@ mod tests {
         assert_eq!(replaced.len(), encoded.len());
         assert!(replaced.starts_with(b"redactedredacted"));
         assert_eq!(answers.replace(b"other"), None);
+    }
+
+    #[test]
+    fn what_another_port_or_an_earlier_value_may_have_shown_is_redacted() {
+        let masks = compile(vec![mask("A", &["a.test:443"])]).unwrap();
+        let value = b"a long secret value of 32 bytes.";
+        let replaces = |masks: &SessionMasks, host: &str, port: u16| {
+            let target = Target { port, ..to(host) };
+            let view = masks.view(&target, Security::Plaintext);
+            view.answers.as_ref().is_some_and(|answers| answers.replace(value).is_some())
+        };
+        assert!(replaces(&masks, "a.test", 80) && !masks.has_host(&to("a.test").host, 80));
+        assert!(!replaces(&masks, "b.test", 443));
+        let other = || Mask::new("A", SecretString::from("another secret value"), ["a.test"]);
+        let mut renewed = compile(vec![other()]).unwrap();
+        renewed.succeed(&masks);
+        assert!(replaces(&renewed, "a.test", 443));
+        let mut none = compile(Vec::new()).unwrap();
+        none.succeed(&renewed);
+        assert!(replaces(&none, "a.test", 80) && !replaces(&none, "b.test", 80));
     }
 }

@@ -111,8 +111,10 @@ impl Session {
         Arc::clone(&self.masks.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    pub(crate) fn set_masks(&self, masks: SessionMasks) {
-        *self.masks.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(masks);
+    pub(crate) fn set_masks(&self, mut masks: SessionMasks) {
+        let mut current = self.masks.write().unwrap_or_else(PoisonError::into_inner);
+        masks.succeed(&current);
+        *current = Arc::new(masks);
     }
 
     /// Refuses denied names inside TLS with an alert afterwards.
