@@ -26,6 +26,9 @@ pub(crate) struct Failures<'c> {
     pub(crate) denied: &'c [Denial],
 }
 
+/// The option that gives a session a network.
+const ALLOW_HOST: &str = "use --allow-host HOST (network.allowedDomains in settings)";
+
 impl LocalSession {
     /// Returns an error if the policy denies access to a path as the kernel sees it.
     pub(crate) fn check_access(&self, path: &Path, access: Access) -> Result<(), ToolError> {
@@ -87,9 +90,11 @@ impl LocalSession {
     /// Explains that the session has no network.
     fn no_network(&self, connections: Connections, observed: &Observed) -> String {
         let mut text = "the session has no network, so use what is installed".to_owned();
-        let allow = Remedy::AllowDomain("HOST".to_owned());
+        let restrictions = self.settings.restrictions.as_ref();
         let change = match &self.settings.tier {
-            Tier::Namespaces => self.change(&allow, |_| true),
+            Tier::Namespaces => restrictions
+                .and_then(|file| file.change(&Remedy::AllowDomain("HOST".to_owned())))
+                .or_else(|| Some(ALLOW_HOST.to_owned())),
             Tier::Landlock { .. } => self.change(&Remedy::UseNamespaces, |_| true),
         };
         if let Some(change) = change {

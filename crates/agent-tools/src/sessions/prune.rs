@@ -8,6 +8,7 @@ use super::Sessions;
 use super::overview::ages;
 use crate::home::{LocalState, StateDir, StateError};
 use crate::sharing::Claim;
+use crate::workspace::CloseReport;
 
 /// The age from which a file of a killed process is a remain.
 const REMAIN_AGE: Duration = Duration::from_secs(60 * 60);
@@ -28,8 +29,9 @@ pub struct PruneOptions {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct PruneReport {
-    /// The sessions that were closed. Everything in them is in the store.
-    pub closed: Vec<SessionId>,
+    /// The sessions that were closed, with what was deleted without a copy in the store, such as
+    /// files that a rule ignores. In a dry run, the reports are empty.
+    pub closed: Vec<(SessionId, CloseReport)>,
     /// The sessions that are old and stay, with reasons.
     pub kept: Vec<(SessionId, String)>,
     /// The sessions whose interrupted close was finished.
@@ -68,7 +70,7 @@ impl Sessions {
             match (listed.state, age) {
                 (LocalState::Complete, Some(age)) if age >= unused_for => {
                     match self.close_unused(&id, options.is_dry_run).await {
-                        Ok(()) => report.closed.push(id),
+                        Ok(closed) => report.closed.push((id, closed)),
                         Err(reason) => report.kept.push((id, reason)),
                     }
                 }
@@ -87,17 +89,17 @@ impl Sessions {
     }
 
     /// Closes a session unless a process has it open.
-    async fn close_unused(&self, id: &SessionId, is_dry_run: bool) -> Result<(), String> {
+    async fn close_unused(&self, id: &SessionId, is_dry_run: bool) -> Result<CloseReport, String> {
         let claim = Claim::try_new(self.home(), id);
         match claim.map_err(|error| sandbox_core::with_causes(&error))? {
             Some(claim) => drop(claim),
             None => return Err("a process has it open".to_owned()),
         }
         if is_dry_run {
-            return Ok(());
+            return Ok(CloseReport::default());
         }
         let closed = self.close(id).await;
-        closed.map(drop).map_err(|error| sandbox_core::with_causes(&error))
+        closed.map_err(|error| sandbox_core::with_causes(&error))
     }
 
     /// Removes state of which nothing else is here, and files that a killed process was writing.

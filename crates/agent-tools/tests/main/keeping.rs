@@ -57,6 +57,8 @@ async fn pruning_keeps_open_sessions_and_everything_that_is_pending() {
     }
     let dir = sessions.home().session_dir(&"pending".parse().unwrap());
     std::fs::write(dir.join("new"), "x").unwrap();
+    std::fs::create_dir(dir.join("node_modules")).unwrap();
+    std::fs::write(dir.join("node_modules/a"), "x").unwrap();
     store.fail(Calls::All, 0, usize::MAX);
     let mut options = PruneOptions::default();
     assert!(sessions.prune(&options).await.unwrap().closed.is_empty());
@@ -69,6 +71,8 @@ async fn pruning_keeps_open_sessions_and_everything_that_is_pending() {
     let report = sessions.prune(&options).await.unwrap();
     assert_eq!((report.kept.len(), report.kept[0].0.as_str()), (1, "open"), "{report:?}");
     assert!(report.kept[0].1.contains("open"), "{report:?}");
+    let ignored = report.closed.iter().flat_map(|(_, closed)| &closed.ignored);
+    assert_eq!(ignored.map(|one| &*one.relative_path).collect::<Vec<_>>(), ["node_modules"]);
     assert!(!dir.exists());
 }
 

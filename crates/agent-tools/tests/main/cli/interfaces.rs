@@ -1,6 +1,7 @@
 //! The subcommands that other programs and shells work with: tools, wrap, completions and man.
 
 use std::io::Write;
+use std::path::Path;
 use std::process::Stdio;
 
 use super::Cli;
@@ -63,6 +64,18 @@ fn a_wrapped_command_has_the_standard_streams_of_the_caller() {
     drop(server.child.stdin.take());
 }
 
+/// Returns what bash makes of the last of these words.
+fn completed(script: &Path, words: &str) -> String {
+    let last = words.rsplit(' ').next().unwrap();
+    let line = format!(
+        ". {}; COMP_WORDS=({words}); COMP_CWORD=$((${{#COMP_WORDS[@]}} - 1)); \
+         _agent__tools agent-tools '{last}'; echo \"${{COMPREPLY[*]}}\"",
+        script.display()
+    );
+    let output = std::process::Command::new("bash").arg("-c").arg(line).output().unwrap();
+    String::from_utf8(output.stdout).unwrap().trim_end().to_owned()
+}
+
 #[test]
 fn completions_and_manual_pages_name_every_subcommand() {
     let cli = Cli::new();
@@ -75,6 +88,15 @@ fn completions_and_manual_pages_name_every_subcommand() {
         std::process::Command::new("bash").arg("-n").stdin(Stdio::piped()).spawn().unwrap();
     bash.stdin.take().unwrap().write_all(script.as_bytes()).unwrap();
     assert!(bash.wait().unwrap().success());
+    let file = cli.write("completions.bash", &script);
+    for (words, expected) in [
+        ("agent-tools ses", "session"),
+        ("agent-tools session clo", "close"),
+        ("agent-tools bash --ses", "--session"),
+        ("agent-tools write-file --ses", "--session"),
+    ] {
+        assert_eq!(completed(&file, words), expected, "{words}");
+    }
     cli.run(&["man", "pages/man1"]).ok();
     let page = std::fs::read_to_string(cli.dir().join("pages/man1/agent-tools-bash.1")).unwrap();
     assert!(page.contains(r"\-\-timeout") && page.contains("Examples:"), "{page}");

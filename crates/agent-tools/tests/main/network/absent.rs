@@ -45,6 +45,7 @@ async fn a_result_says_that_there_is_no_network_also_if_the_program_is_silent() 
         assert!(!ran.timed_out, "{command}");
         let hint = ran.hint.unwrap_or_default();
         assert!(hint.contains("the session has no network"), "{command}: {hint}{}", ran.stdout);
+        assert!(hint.contains("use --allow-host "), "{command}: {hint}");
         let remedy = "(network.allowedDomains in settings)";
         assert!(hint.contains("--allow-host") && hint.ends_with(remedy), "{command}: {hint}");
         assert_eq!(ran.denied, [], "{command}");

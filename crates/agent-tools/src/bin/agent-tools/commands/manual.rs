@@ -25,8 +25,22 @@ pub(crate) struct ManArgs {
 pub(crate) fn complete(args: &CompletionsArgs, mut command: Command) -> Result<ExitCode, Failure> {
     let (name, mut text) = (command.get_name().to_owned(), Vec::new());
     clap_complete::generate(args.shell, &mut command, name, &mut text);
+    if args.shell == Shell::Bash {
+        text =
+            with_one_spelling(&command, String::from_utf8_lossy(&text).into_owned()).into_bytes();
+    }
     print_bytes(&text);
     Ok(ExitCode::SUCCESS)
+}
+
+/// Returns the completions of bash with one spelling of each name that has a hyphen.
+///
+/// In some places, clap_complete 4.6 takes the hyphen for the beginning of a subcommand. Such a
+/// command would have no completions.
+fn with_one_spelling(command: &Command, text: String) -> String {
+    let name = command.get_name();
+    let text = text.replace(&name.replace('-', "__subcmd__"), &name.replace('-', "__"));
+    command.get_subcommands().fold(text, |text, below| with_one_spelling(below, text))
 }
 
 pub(crate) fn write(args: &ManArgs, command: Command) -> Result<ExitCode, Failure> {

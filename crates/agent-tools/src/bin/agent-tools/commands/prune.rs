@@ -6,6 +6,7 @@ use std::time::Duration;
 use agent_tools::{PruneOptions, UserId, printable};
 use clap::Args;
 
+use super::session::Closed;
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::options::WaitArgs;
@@ -44,10 +45,11 @@ pub(crate) async fn run(context: &Context, args: PruneArgs) -> Result<ExitCode, 
         .map(|(id, reason)| serde_json::json!({ "id": id.as_str(), "reason": reason }))
         .collect();
     let texts = |ids: &[agent_tools::SessionId]| ids.iter().map(ToString::to_string).collect();
-    let (closed, finished): (Vec<String>, Vec<String>) =
-        (texts(&report.closed), texts(&report.finished));
+    let finished: Vec<String> = texts(&report.finished);
+    let closed: Vec<_> =
+        report.closed.into_iter().map(|(id, report)| Closed::new(&id, report)).collect();
     let result = serde_json::json!({
-        "closed": closed,
+        "closed": closed.iter().map(Closed::result).collect::<Vec<_>>(),
         "finished": finished,
         "kept": kept,
         "remains": report.remains,
@@ -55,7 +57,10 @@ pub(crate) async fn run(context: &Context, args: PruneArgs) -> Result<ExitCode, 
     });
     context.print(&result, || {
         let would = if args.dry_run { "would be " } else { "" };
-        closed.iter().for_each(|id| outln!("{would}closed: {id}"));
+        closed.iter().for_each(|closed| match args.dry_run {
+            true => outln!("would be closed: {}", closed.id()),
+            false => closed.print(),
+        });
         finished.iter().for_each(|id| outln!("close {would}finished: {id}"));
         if report.remains > 0 {
             outln!("{would}removed: {} remains of killed processes", report.remains);

@@ -19,6 +19,7 @@ use clap::Subcommand;
 use clap::builder::TypedValueParser as _;
 use serde::Serialize;
 
+pub(crate) use self::close::Closed;
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::options::{WaitArgs, session_path};

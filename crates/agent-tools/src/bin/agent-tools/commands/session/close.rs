@@ -59,7 +59,7 @@ pub(super) async fn run(
 }
 
 /// A session that was closed.
-struct Closed {
+pub(crate) struct Closed {
     id: SessionId,
     ignored: Vec<IgnoredContent>,
     skipped: Vec<FileNote>,
@@ -70,7 +70,31 @@ struct Closed {
 }
 
 impl Closed {
-    fn print(&self) {
+    pub(crate) fn new(id: &SessionId, report: CloseReport) -> Self {
+        let CloseReport { ignored, skipped, discarded, conflicts, .. } = report;
+        let skipped: Vec<FileNote> =
+            skipped.iter().map(|skipped| FileNote::new(&skipped.path, &skipped.reason)).collect();
+        let discarded = PendingGroup::group(&discarded);
+        let result = serde_json::json!({
+            "closed": id.as_str(),
+            "ignored": ignored,
+            "skipped": skipped,
+            "discarded": discarded,
+            "conflicts": conflicts,
+        });
+        Self { id: id.clone(), ignored, skipped, discarded, conflicts, result }
+    }
+
+    pub(crate) fn id(&self) -> &SessionId {
+        &self.id
+    }
+
+    /// Returns the result as JSON.
+    pub(crate) fn result(&self) -> &serde_json::Value {
+        &self.result
+    }
+
+    pub(crate) fn print(&self) {
         let Self { id, ignored, skipped, discarded, conflicts, result: _ } = self;
         outln!("closed {id}");
         for ignored in ignored {
@@ -117,18 +141,7 @@ async fn close(
     if let Some(unstored) = unstored {
         closed.discarded = unstored;
     }
-    let CloseReport { ignored, skipped, discarded, conflicts, .. } = closed;
-    let skipped: Vec<FileNote> =
-        skipped.iter().map(|skipped| FileNote::new(&skipped.path, &skipped.reason)).collect();
-    let discarded = PendingGroup::group(&discarded);
-    let result = serde_json::json!({
-        "closed": id.as_str(),
-        "ignored": ignored,
-        "skipped": skipped,
-        "discarded": discarded,
-        "conflicts": conflicts,
-    });
-    Ok(Closed { id: id.clone(), ignored, skipped, discarded, conflicts, result })
+    Ok(Closed::new(id, closed))
 }
 
 /// Returns the changes that the store does not have, as far as this machine knows.
