@@ -1,9 +1,10 @@
-//! A delay of answers. Without it, the time at which a text arrives shows whether it can begin the
-//! value of a secret, and so the value, letter by letter.
+//! A delay of answers, and the sizes of their pieces. Without it, the time at which a text arrives
+//! and the places at which it is cut show whether it can begin the value of a secret, and so the
+//! value, letter by letter.
 
 use std::collections::VecDeque;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use hyper::HeaderMap;
 use hyper::header::CONTENT_TYPE;
 
@@ -44,13 +45,17 @@ pub(crate) struct Delay {
     length: usize,
     read: usize,
     passed: usize,
+    /// Lengths of the pieces that were read and did not pass yet. What passes is cut as it came, at
+    /// the lines and by the delay, and never where the redactor has cut it.
+    cuts: VecDeque<usize>,
     waiting: VecDeque<Bytes>,
 }
 
 impl Delay {
     pub(crate) fn new(parts: Parts, length: usize) -> Self {
         let length = if parts == Parts::Frames { 0 } else { length };
-        Self { parts, length, read: 0, passed: 0, waiting: VecDeque::new() }
+        let (cuts, waiting) = (VecDeque::new(), VecDeque::new());
+        Self { parts, length, read: 0, passed: 0, cuts, waiting }
     }
 
     /// Returns the length of the lines in a piece, after which all can pass.
@@ -66,27 +71,59 @@ impl Delay {
 
     /// Passes on what has waited for long enough, after `bytes` more were read.
     pub(crate) fn pass(&mut self, bytes: usize, passed: &mut VecDeque<Bytes>) {
-        self.read += bytes;
-        let mut due = self.read.saturating_sub(self.length).saturating_sub(self.passed);
-        while due > 0
-            && let Some(first) = self.waiting.front_mut()
-        {
-            let part = first.split_to(first.len().min(due));
-            if first.is_empty() {
-                self.waiting.pop_front();
-            }
-            due -= part.len();
-            self.passed += part.len();
-            passed.push_back(part);
-        }
+        self.note(bytes);
+        self.pass_bytes(self.read.saturating_sub(self.length), passed);
     }
 
     /// Passes on everything, after `bytes` more were read.
     pub(crate) fn pass_all(&mut self, bytes: usize, passed: &mut VecDeque<Bytes>) {
-        self.read += bytes;
-        self.passed = self.read;
-        passed.extend(self.waiting.drain(..));
+        self.note(bytes);
+        self.pass_bytes(self.read, passed);
     }
+
+    fn note(&mut self, bytes: usize) {
+        self.read += bytes;
+        if bytes > 0 {
+            self.cuts.push_back(bytes);
+        }
+    }
+
+    /// Passes on what is before a place of the whole text.
+    fn pass_bytes(&mut self, until: usize, passed: &mut VecDeque<Bytes>) {
+        while let Some(cut) = self.cuts.front_mut() {
+            let part = take(&mut self.waiting, until.saturating_sub(self.passed).min(*cut));
+            if part.is_empty() {
+                return;
+            }
+            *cut -= part.len();
+            self.passed += part.len();
+            if *cut == 0 {
+                self.cuts.pop_front();
+            }
+            passed.push_back(part);
+        }
+    }
+}
+
+/// Takes this many bytes from the front as one piece, or all if there are fewer.
+fn take(waiting: &mut VecDeque<Bytes>, bytes: usize) -> Bytes {
+    while waiting.front().is_some_and(Bytes::is_empty) {
+        waiting.pop_front();
+    }
+    match waiting.front_mut() {
+        Some(first) if first.len() >= bytes => return first.split_to(bytes),
+        _ => {}
+    }
+    let mut taken = BytesMut::with_capacity(bytes);
+    while taken.len() < bytes
+        && let Some(mut first) = waiting.pop_front()
+    {
+        taken.extend_from_slice(&first.split_to(first.len().min(bytes - taken.len())));
+        if !first.is_empty() {
+            waiting.push_front(first);
+        }
+    }
+    taken.freeze()
 }
 
 #[cfg(test)]
@@ -105,7 +142,22 @@ mod tests {
         delay.pass(6, &mut passed);
         assert_eq!(passed.drain(..).collect::<Vec<_>>(), ["abc", "de"]);
         delay.pass_all(0, &mut passed);
-        assert_eq!(passed.drain(..).collect::<Vec<_>>(), ["f", "gh"]);
+        assert_eq!(passed.drain(..).collect::<Vec<_>>(), ["fgh"]);
+    }
+
+    #[test]
+    fn the_cuts_of_the_redactor_do_not_show() {
+        let sizes = |pieces: &[&'static str]| {
+            let mut delay = Delay::new(Parts::Whole, 4);
+            let mut passed = VecDeque::new();
+            delay.waiting().extend(pieces.iter().map(|piece| Bytes::from(*piece)));
+            delay.pass(6, &mut passed);
+            delay.pass(5, &mut passed);
+            assert_eq!(passed.iter().flatten().copied().collect::<Vec<_>>(), b"abcdefg");
+            passed.iter().map(Bytes::len).collect::<Vec<_>>()
+        };
+        assert_eq!(sizes(&["abcdef", "ghijk"]), [2, 4, 1]);
+        assert_eq!(sizes(&["a", "bcdefgh", "", "ij", "k"]), [2, 4, 1]);
     }
 
     #[test]

@@ -182,6 +182,51 @@ async fn the_time_of_a_text_does_not_show_whether_it_begins_a_value() {
     }
 }
 
+/// Returns the sizes of the chunks of an answer that has this text in its first one.
+async fn chunks_after(text: &str) -> Vec<usize> {
+    let first = format!("{}{text}", "A".repeat(100));
+    let origin = SecureOrigin::serving(H1, move |mut stream| {
+        let pieces = [first.clone(), "x".repeat(17_000), "x".repeat(17_000), String::new()];
+        async move {
+            let mut request = [0; 4096];
+            let _ = stream.read(&mut request).await;
+            let mut answer = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n".to_owned();
+            for piece in pieces {
+                answer.push_str(&format!("{:x}\r\n{piece}\r\n", piece.len()));
+                stream.write_all(answer.as_bytes()).await.unwrap();
+                stream.flush().await.unwrap();
+                answer.clear();
+            }
+        }
+    })
+    .await;
+    let masked = origin.masked();
+    let mut stream = masked.tls("allowed.test", H1).await.unwrap();
+    let request = format!(
+        "GET / HTTP/1.1\r\nHost: allowed.test:{}\r\nConnection: close\r\n\r\n",
+        origin.port
+    );
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = Vec::new();
+    let _ = stream.read_to_end(&mut answer).await;
+    let answer = String::from_utf8(answer).unwrap();
+    let (_, mut rest) = answer.split_once("\r\n\r\n").unwrap();
+    let mut sizes = Vec::new();
+    while let Some((size, after)) = rest.split_once("\r\n") {
+        let size = usize::from_str_radix(size, 16).unwrap();
+        sizes.push(size);
+        rest = after.get(size + 2..).unwrap_or_default();
+    }
+    sizes
+}
+
+#[tokio::test]
+async fn the_sizes_of_chunks_do_not_show_whether_a_text_begins_a_value() {
+    let guess = &TOKEN[..8];
+    let wrong = format!("{}~", &TOKEN[..7]);
+    assert_eq!(chunks_after(guess).await, chunks_after(&wrong).await);
+}
+
 #[tokio::test]
 async fn no_part_of_an_answer_can_be_asked_for() {
     let origin = SecureOrigin::echo(H1).await;
