@@ -4,7 +4,7 @@ use std::fmt;
 use std::io;
 use std::net::IpAddr;
 
-use policy::{AddressClass, Decision, Host, Remedy, Rule};
+use policy::{AddressClass, Decision, Host, NetworkConfig, NetworkPolicy, Remedy, Rule};
 
 /// Reason of a refused connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -119,6 +119,8 @@ impl Denial {
     /// Returns advice on how the connection could be made, if there is any.
     pub fn remedy(&self) -> Option<String> {
         match self {
+            // Settings have no entry for some names, such as those without a dot.
+            Self::Rule { remedy: Remedy::AllowDomain(entry), .. } if !is_entry(entry) => None,
             Self::Rule { remedy, .. } => Some(remedy.to_string()),
             Self::OwnLoopback => Some("connect without a proxy, inside the session".to_owned()),
             Self::Address { .. } | Self::OwnAddress { .. } => {
@@ -141,6 +143,13 @@ impl Denial {
             | Self::UnfitValue { .. } => None,
         }
     }
+}
+
+/// Returns whether `network.allowedDomains` accepts an entry.
+fn is_entry(entry: &str) -> bool {
+    let mut network = NetworkConfig::default();
+    network.allowed_domains.push(entry.to_owned());
+    NetworkPolicy::compile(&network).is_ok()
 }
 
 impl fmt::Display for Denial {

@@ -1,6 +1,7 @@
 //! HTTP/1.1 from a session: requests to a proxy, and requests that were captured.
 
 mod body;
+mod coding;
 mod delay;
 mod exchange;
 mod forward;

@@ -103,7 +103,7 @@ mod srt;
 pub use native::{
     AttachedCommand, AttachedEvent, AttachedOutcome, HostTree, NativeSandbox, NativeSandboxBuilder,
     NetworkError, NetworkErrorKind, NetworkListeners, OpenError, OpenErrorKind, Overlay,
-    PseudoTerminal, RawTerminal, TerminalSize, WrappedEnd, probe, read_terminal,
+    PseudoTerminal, RawTerminal, TerminalSize, WrappedEnd, discard_input, probe, read_terminal,
 };
 #[cfg(feature = "sandbox")]
 pub use sandbox::{

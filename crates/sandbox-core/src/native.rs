@@ -80,7 +80,9 @@ pub(crate) use memory_file::memory_file;
 pub use network::{BestCapture, NetworkError, NetworkErrorKind, NetworkListeners};
 pub use overlay::Overlay;
 pub use probe::probe;
-pub use pseudo_terminal::{PseudoTerminal, RawTerminal, TerminalSize, read_terminal};
+pub use pseudo_terminal::{
+    PseudoTerminal, RawTerminal, TerminalSize, discard_input, read_terminal,
+};
 pub use support::unsupported_network_key;
 pub use tree::HostTree;
 pub use wrapped::WrappedEnd;

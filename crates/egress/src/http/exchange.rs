@@ -2,9 +2,9 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use hyper::body::{Body as _, Incoming};
+use hyper::body::Incoming;
 use hyper::ext::ReasonPhrase;
-use hyper::header::{CONTENT_ENCODING, HOST, HeaderName, HeaderValue, TRANSFER_ENCODING, UPGRADE};
+use hyper::header::{HOST, HeaderName, UPGRADE};
 use hyper::{Method, Request, Response, StatusCode, Uri, Version};
 use policy::Host;
 
@@ -14,7 +14,7 @@ use super::forward::{Forward, Unsent};
 use super::insertions::Insertions;
 use super::prepare::{self, Outgoing, Unsendable};
 use super::refuse::{self, Answer};
-use super::{Next, Scope, hop};
+use super::{Next, Scope, coding, hop};
 use crate::connect::{self, Blocked, Upstream};
 use crate::denial::{Denial, Failure};
 use crate::event::{Outcome, Via};
@@ -320,7 +320,7 @@ impl Exchange {
             let upstream = hyper::upgrade::on(&mut response);
             self.set_next(Next::Upgrade { client, upstream, flow, _driver: driver });
         }
-        if masks.answers.is_some() && is_encoded(&response) {
+        if masks.answers.is_some() && coding::hides_text(&response) {
             return refuse::bad_gateway(
                 "The answer is compressed although the request asks for none, so the values of \
                  secrets in it could not be redacted",
@@ -347,34 +347,6 @@ impl Exchange {
         response.map(|body| Body::filtered(body, filter))
     }
 }
-
-/// Returns whether the body of an answer is compressed or encrypted. An unknown coding is none: its
-/// text is redacted as it is.
-fn is_encoded(response: &Response<Incoming>) -> bool {
-    let codings = |name| response.headers().get_all(name).into_iter();
-    let tokens = |value: &HeaderValue| -> Vec<String> {
-        let text = String::from_utf8_lossy(value.as_bytes()).to_ascii_lowercase();
-        text.split(',').map(|coding| coding.trim().to_owned()).collect()
-    };
-    let mut named = codings(CONTENT_ENCODING).chain(codings(TRANSFER_ENCODING)).flat_map(tokens);
-    !response.body().is_end_stream() && named.any(|coding| ENCODED.contains(&&*coding))
-}
-
-/// The registered codings that hide the text of a body, and those that browsers have besides.
-const ENCODED: [&str; 12] = [
-    "aes128gcm",
-    "br",
-    "compress",
-    "dcb",
-    "dcz",
-    "deflate",
-    "exi",
-    "gzip",
-    "pack200-gzip",
-    "x-compress",
-    "x-gzip",
-    "zstd",
-];
 
 /// State of a connection after the head of an answer.
 #[derive(Debug)]

@@ -7,8 +7,8 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::process::getpgrp;
 use rustix::termios::{
-    InputModes, LocalModes, OptionalActions, Termios, Winsize, tcgetattr, tcgetpgrp, tcgetwinsize,
-    tcsetattr, tcsetwinsize,
+    InputModes, LocalModes, OptionalActions, QueueSelector, Termios, Winsize, tcflush, tcgetattr,
+    tcgetpgrp, tcgetwinsize, tcsetattr, tcsetwinsize,
 };
 
 /// Interval at which a process in the background looks for the foreground.
@@ -105,6 +105,14 @@ pub fn read_terminal(terminal: impl AsFd, buffer: &mut [u8]) -> io::Result<usize
             read => return Ok(read?),
         }
     }
+}
+
+/// Discards what was typed at a terminal before, so that it answers no later question.
+///
+/// # Errors
+/// Returns the error of the system call; `ENOTTY` if the descriptor is no terminal.
+pub fn discard_input(terminal: impl AsFd) -> io::Result<()> {
+    Ok(tcflush(terminal, QueueSelector::IFlush)?)
 }
 
 /// The caller's terminal in other modes, such as raw mode: keys arrive at once, and none is a

@@ -9,6 +9,7 @@ use agent_tools::{Answer, Ask, Exposed, NetworkPreset, NetworkSpec, Resolved};
 use async_trait::async_trait;
 use clap::Args;
 use clap::builder::BoolishValueParser;
+use sandbox_core::discard_input;
 
 use crate::failure::Failure;
 
@@ -151,6 +152,8 @@ impl Ask for Terminal {
 
 /// Asks until the answer is `y` or `n`. An end of the input denies.
 fn question(mut terminal: &File, target: &str) -> Answer {
+    // Input from before the question answers none. At the end of the terminal, the read fails too.
+    let _ = discard_input(terminal);
     loop {
         let prompt = format!("agent-tools: may commands connect to {target}? [y/n] ");
         if terminal.write_all(prompt.as_bytes()).is_err() {
