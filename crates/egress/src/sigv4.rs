@@ -209,6 +209,11 @@ impl Resign {
         self.index
     }
 
+    /// Returns whether the signature covers a header.
+    pub(crate) fn covers(&self, name: &str) -> bool {
+        self.signature.signed_headers.iter().any(|signed| signed.eq_ignore_ascii_case(name))
+    }
+
     /// Signs a request in its final form, in which placeholders are replaced.
     pub(crate) fn sign(&self, head: &mut Parts) -> Option<()> {
         let text = self.signature.text(head, self.form, &self.body)?;

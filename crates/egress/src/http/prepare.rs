@@ -90,13 +90,13 @@ pub(crate) async fn prepare(
     if masks.answers.is_some() {
         // A compressed answer could not be redacted.
         head.headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
-        if resign.is_none() {
-            // A part of a value cannot be redacted. A server may ignore these headers (RFC 9110,
-            // section 14.2), so a client takes the whole without them. A signature can cover them.
-            let parts = head.headers.keys().filter(|name| asks_for_part(name));
-            for name in parts.cloned().collect::<Vec<_>>() {
-                head.headers.remove(name);
-            }
+        // A part of a value cannot be redacted. A server may ignore these headers (RFC 9110,
+        // section 14.2), so a client takes the whole without them. A signature can cover them.
+        let is_signed =
+            |name: &HeaderName| resign.as_ref().is_some_and(|resign| resign.covers(name.as_str()));
+        let parts = head.headers.keys().filter(|name| asks_for_part(name) && !is_signed(name));
+        for name in parts.cloned().collect::<Vec<_>>() {
+            head.headers.remove(name);
         }
     }
     insert(&mut head, masks, |names| insertions.record(target, names))?;

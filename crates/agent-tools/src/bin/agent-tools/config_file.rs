@@ -15,6 +15,7 @@ use toml::de::{DeArray, DeTable, DeValue};
 
 use crate::failure::Failure;
 use crate::similar::distance;
+use crate::variable_source;
 
 /// The name of the file, below the home.
 pub(crate) const FILE: &str = "agent-tools.toml";
@@ -162,7 +163,13 @@ impl Source<'_> {
         let is_path = option.get_value_parser().type_id() == TypeId::of::<PathBuf>();
         let dir = self.file.parent().unwrap_or(Path::new("/"));
         let value = |text: String| {
-            if is_path { dir.join(text).into_os_string() } else { text.into() }
+            // A database in a file is named by a URL.
+            let database = (option.get_id() == "variables").then(|| variable_source::file(&text));
+            match database.flatten().filter(|file| file.is_relative()) {
+                Some(file) => variable_source::sqlite_url(&dir.join(file)).into(),
+                None if is_path => dir.join(text).into_os_string(),
+                None => text.into(),
+            }
         };
         Ok(texts.into_iter().map(value).collect())
     }

@@ -12,9 +12,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use agent_tools::skill_store::SkillName;
+use agent_tools::skill_store::Version;
 use agent_tools::{
-    Home, Ownership, Rules, Session, SessionSpec, Sessions, SessionsBuilder, Storage, Tier,
-    VariableSelection,
+    Home, Ownership, Rules, Session, SessionSpec, Sessions, SessionsBuilder, SkillRef, Storage,
+    Tier, VariableSelection,
 };
 use object_store::memory::InMemory;
 use object_store::path::Path as Key;
@@ -184,6 +185,19 @@ impl Context {
     pub(crate) fn project(&self) -> Result<Project, Failure> {
         // Without a working directory, there is no project.
         std::env::current_dir().map_or_else(|_| Ok(Project::default()), |dir| Project::read(&dir))
+    }
+
+    /// Returns whether the rules of the reference system hold.
+    pub(crate) fn follows_reference(&self) -> bool {
+        self.global.reference
+    }
+
+    /// Returns a skill of the command line. With the rules of the reference, it has a version.
+    pub(crate) fn with_version(&self, mut skill: SkillRef) -> SkillRef {
+        if self.global.reference {
+            skill.version.get_or_insert(Version::FIRST.into());
+        }
+        skill
     }
 
     /// Returns the request to open the session of these options.

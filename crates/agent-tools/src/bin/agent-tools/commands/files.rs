@@ -203,7 +203,7 @@ async fn cp(context: &Context, args: Cp) -> Result<ExitCode, Failure> {
     use_session(OnSignal::Kill, open, async |session| {
         let copied = match &places {
             (CopySide::Host(from), CopySide::Session(to)) => {
-                check_lasts(session, to)?;
+                check_lasts(context, session, to)?;
                 copy_in::copy(session, from, to, context.bars()).await?
             }
             (CopySide::Session(from), CopySide::Host(to)) => {

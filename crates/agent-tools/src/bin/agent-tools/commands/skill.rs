@@ -139,10 +139,13 @@ pub(crate) async fn run(context: &Context, command: SkillCommand) -> Result<Exit
         SkillCommand::Publish(args) => publish(context, &args).await,
         SkillCommand::List => list(context).await,
         SkillCommand::Versions { id } => versions(context, &id).await,
-        SkillCommand::Show { skill, path, manifest } => match path {
-            Some(path) => history::print_file(context, skill, &relative(&path)?).await,
-            None => history::show(context, skill, manifest).await,
-        },
+        SkillCommand::Show { skill, path, manifest } => {
+            let skill = context.with_version(skill);
+            match path {
+                Some(path) => history::print_file(context, skill, &relative(&path)?).await,
+                None => history::show(context, skill, manifest).await,
+            }
+        }
         SkillCommand::Diff { id, from, to } => history::diff(context, &id, from, to).await,
         SkillCommand::Rollback { id, version } => history::rollback(context, &id, version).await,
         SkillCommand::Delete { id, version } => history::delete(context, &id, version).await,
@@ -157,7 +160,11 @@ pub(crate) async fn run(context: &Context, command: SkillCommand) -> Result<Exit
         SkillCommand::Sign { id, version, signature } => {
             history::sign(context, &id, version, &signature).await
         }
-        SkillCommand::Lock { skills, file } => lockfile::lock(context, &skills, &file).await,
+        SkillCommand::Lock { skills, file } => {
+            let skills: Vec<_> =
+                skills.into_iter().map(|skill| context.with_version(skill)).collect();
+            lockfile::lock(context, &skills, &file).await
+        }
         SkillCommand::Install(args) => install(context, args).await,
     }
 }
@@ -291,7 +298,7 @@ async fn install(context: &Context, args: InstallArgs) -> Result<ExitCode, Failu
             }
             return install_locked(context, &file, &dir).await;
         }
-        (None, Some(skill), Some(dir)) => (skill_of(&skill)?, dir),
+        (None, Some(skill), Some(dir)) => (context.with_version(skill_of(&skill)?), dir),
         _ => {
             return Err(Failure::usage(
                 "--locked takes a directory, and no skill; another lockfile is --locked=FILE",

@@ -144,7 +144,7 @@ async fn write_file(context: &Context, args: WriteFile) -> Result<ExitCode, Fail
         None => stdin::read("the content")?,
     };
     use_session(OnSignal::Kill, context.open(&args.session), async |session| {
-        check_lasts(session, &args.path)?;
+        check_lasts(context, session, &args.path)?;
         let output = session.write_file(&args.path, &content).await.map_err(Failure::failed)?;
         context.print(&output, || {
             outln!("{}", output.url.as_deref().unwrap_or(&output.path));
@@ -157,9 +157,11 @@ async fn write_file(context: &Context, args: WriteFile) -> Result<ExitCode, Fail
 }
 
 /// Returns an error for a path in `/tmp` of a session that ends with this process.
-pub(super) fn check_lasts(session: &Session, path: &str) -> Result<(), Failure> {
+pub(super) fn check_lasts(context: &Context, session: &Session, path: &str) -> Result<(), Failure> {
     let outside = SessionPath::outside(session.dir(), path);
-    if session.is_served_elsewhere() || !outside.is_some_and(|path| path.starts_with("/tmp")) {
+    // The reference has `/tmp` in the session directory.
+    let lasts = context.follows_reference() || session.is_served_elsewhere();
+    if lasts || !outside.is_some_and(|path| path.starts_with("/tmp")) {
         return Ok(());
     }
     Err(Failure::failed_text(format!(
