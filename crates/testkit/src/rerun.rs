@@ -70,7 +70,10 @@ pub fn copy_of_this_program() -> (tempfile::TempDir, PathBuf) {
     let readable = Permissions::from_mode(0o755);
     let dir = tempfile::Builder::new().permissions(readable).tempdir().unwrap();
     let program = dir.path().join("tests");
-    fs::copy(std::env::current_exe().unwrap(), &program).unwrap();
+    // Another process copies it: a child that another test starts meanwhile would have a descriptor
+    // for writing, and the copy could not be executed (ETXTBSY).
+    let copied = Command::new("cp").arg(std::env::current_exe().unwrap()).arg(&program).status();
+    assert!(copied.unwrap().success(), "the test program cannot be copied");
     (dir, program)
 }
 

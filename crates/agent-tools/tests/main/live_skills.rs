@@ -101,16 +101,15 @@ async fn a_session_that_another_process_serves_gets_skills_and_keeps_them_when_i
     });
     let error = second.open(with(&["greet@9"])).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NotFound);
-    second.open(with(&["greet", "greet@3=other"])).await.unwrap();
-    let warned = client.bash("cat skills/*/version").await.unwrap();
-    assert_eq!(warned.command_stdout(), "13");
-    assert!(warned.warnings.iter().any(|warning| warning.contains("no version")), "{warned:?}");
+    // Without a version, it is the latest one.
+    second.open(with(&["greet", "greet@1=other"])).await.unwrap();
+    assert_eq!(client.bash("cat skills/*/version").await.unwrap().command_stdout(), "31");
 
     drop(server);
     first.release(client.id()).await;
-    assert_eq!(client.bash("cat skills/*/version").await.unwrap().command_stdout(), "13");
+    assert_eq!(client.bash("cat skills/*/version").await.unwrap().command_stdout(), "31");
     assert!(!client.is_served_elsewhere());
-    assert_eq!(installed(&client), ["greet@1=greet", "greet@3=other"]);
+    assert_eq!(installed(&client), ["greet@3=greet", "greet@1=other"]);
 }
 
 #[tokio::test]

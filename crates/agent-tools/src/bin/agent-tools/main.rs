@@ -49,6 +49,7 @@ use context::Context;
 use failure::Failure;
 use options::{Engine, Global, SessionArgs};
 use output::errln;
+use tracing_subscriber::filter::LevelFilter;
 
 /// Gives an LLM agent a kernel-sandboxed working session: bash, files, skills, variables and
 /// mirrored artifacts.
@@ -150,10 +151,12 @@ fn main() -> ExitCode {
     };
     let is_debugged = matches!(&cli.command, Command::Sandbox(args) if args.debug);
     let usual = if is_debugged { "debug" } else { "error,agent_tools::waiting=warn" };
-    let filter = tracing_subscriber::EnvFilter::try_from_env("AGENT_TOOLS_LOG")
-        .unwrap_or_else(|_| usual.into())
+    let mut filter = tracing_subscriber::EnvFilter::try_from_env("AGENT_TOOLS_LOG")
+        .unwrap_or_else(|_| usual.into());
+    if filter.max_level_hint().is_none_or(|level| level > LevelFilter::INFO) {
         // Below this level, it logs whole messages, also before the values to redact are known.
-        .add_directive("rmcp=info".parse().expect("it is a directive"));
+        filter = filter.add_directive("rmcp=info".parse().expect("it is a directive"));
+    }
     let is_terminal = std::io::stderr().is_terminal();
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(is_terminal);
     if cli.global.no_redact {

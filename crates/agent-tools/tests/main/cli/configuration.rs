@@ -108,7 +108,8 @@ fn an_invalid_command_line_is_an_object_with_json_and_names_what_is_similar() {
 fn what_went_wrong_is_named() {
     let cli = Cli::new();
     let skill = cli.run(&["bash", "--skill", "nope", "true"]);
-    assert!(skill.stderr.contains("the store has no skill nope"), "{}", skill.stderr);
+    let absent = "the store has no version of the skill nope";
+    assert!(skill.stderr.contains(absent), "{}", skill.stderr);
     let mut gone = std::process::Command::new("bash");
     let program = env!("CARGO_BIN_EXE_agent-tools");
     gone.args(["-c", "mkdir gone; cd gone; rmdir ../gone; exec \"$0\" --home rel bash true"]);

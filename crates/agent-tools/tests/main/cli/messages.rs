@@ -8,15 +8,17 @@ fn a_lost_store_is_reported_with_commands_that_can_be_copied() {
     let (cli, store) = sharing();
     cli.run(&["bash", "echo 1 > f; echo 2 > g"]).ok();
     std::fs::remove_dir_all(store.join("logs")).unwrap();
-    let refill = "`agent-tools session sync default --refill`";
-    let discard = "`agent-tools session close default --discard`";
+    // The commands name the store of this command line.
+    let command =
+        |words: &str| format!("`agent-tools --store file://{}/ session {words}`", store.display());
+    let (refill, discard) = (command("sync default --refill"), command("close default --discard"));
     for args in
         [&["bash", "true"][..], &["session", "sync", "default"], &["session", "close", "default"]]
     {
         let refused = cli.run(args);
         assert!(refused.code != 0, "{args:?}");
-        for expected in [refill, discard] {
-            assert!(refused.stderr.contains(expected), "{args:?}: {}", refused.stderr);
+        for expected in [&refill, &discard] {
+            assert!(refused.stderr.contains(&**expected), "{args:?}: {}", refused.stderr);
         }
     }
     let again = || cli.run(&["session", "sync", "default", "--refill"]).ok().stdout;

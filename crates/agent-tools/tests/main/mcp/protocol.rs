@@ -179,7 +179,7 @@ fn initialize_is_answered_before_the_session_is_open() {
 }
 
 #[test]
-fn the_log_has_no_colours_in_a_pipe() {
+fn the_log_has_no_colours_in_a_pipe_and_no_input_of_calls() {
     let cli = Cli::with_environment(&[("AGENT_TOOLS_LOG", "trace")]);
     let mut command = cli.command(&["mcp"]);
     command.stderr(Stdio::piped());
@@ -189,7 +189,8 @@ fn the_log_has_no_colours_in_a_pipe() {
     let mut log = String::new();
     let mut stderr = server.child.stderr.take().unwrap();
     std::io::Read::read_to_string(&mut stderr, &mut log).unwrap();
-    assert!(log.contains("TRACE") && !log.contains('\u{1b}'), "{log}");
+    assert!(log.contains("INFO") && !log.contains('\u{1b}'), "{log}");
+    assert!(!log.contains("echo hi"), "{log}");
 }
 
 #[test]

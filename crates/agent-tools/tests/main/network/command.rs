@@ -212,7 +212,7 @@ fn the_weaker_engine_says_everywhere_that_it_has_no_network() {
         "connect: denied: the session has no network\n    to allow it, use --engine native";
     assert!(explained.contains(denied), "{explained}");
     let ran = run(&["bash", "curl -sS http://a.test/"]);
-    let denied = "denied: connect a.test: the session has no network; use --engine native";
+    let denied = "hint: connect a.test: the session has no network; use --engine native";
     assert!(ran.stderr.contains(denied), "{}", ran.stderr);
     for command in ["bash", "sandbox"] {
         let refused = run(&[command, "--allow-host", "a.test", "true"]);
