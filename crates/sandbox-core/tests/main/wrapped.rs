@@ -15,9 +15,12 @@ use testkit::skipped;
 
 /// Runs a wrapped command in a shell, independently of the runtime in which the sandbox was opened.
 fn in_shell(shell: &str, wrapped: &str, input: &str) -> Output {
+    // Fish creates directories there.
+    let home = tempfile::tempdir().unwrap();
     let mut child = Command::new(shell)
         .args(["-c", wrapped])
         .env_clear()
+        .env("HOME", home.path())
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())

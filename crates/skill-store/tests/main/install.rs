@@ -130,13 +130,13 @@ async fn a_failing_download_keeps_the_installed_version() {
 }
 
 #[tokio::test]
-async fn without_a_version_the_first_is_installed_with_a_warning() {
+async fn without_a_version_the_latest_is_installed() {
     let fixture = Fixture::in_memory();
     fixture.publish(&[("f", "1")]).await;
     fixture.publish(&[("f", "2")]).await;
     let report = fixture.install("greet").await.unwrap();
-    assert_eq!((report.skill.version.get(), fixture.read("greet/f").as_str()), (1, "1"));
-    assert!(report.warnings[0].contains("greet@VERSION"), "{report:?}");
+    assert_eq!((report.skill.version.get(), fixture.read("greet/f").as_str()), (2, "2"));
+    assert!(report.warnings.is_empty(), "{report:?}");
 }
 
 #[tokio::test]

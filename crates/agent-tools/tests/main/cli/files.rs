@@ -205,7 +205,7 @@ fn sessions_are_listed_closed_by_user_and_pruned() {
     assert_eq!(dry, "would be closed: c\n");
     std::fs::create_dir(cli.home().join("sessions/d~closing")).unwrap();
     let pruned = cli.run(&["prune", "--unused-for", "0s", "--json"]).ok().json();
-    assert_eq!(pruned["closed"], serde_json::json!(["c"]));
+    assert_eq!(pruned["closed"][0]["closed"], "c");
     assert_eq!(pruned["finished"], serde_json::json!(["d"]));
     assert_eq!(cli.run(&["session", "list"]).ok().stdout, "");
 }

@@ -40,7 +40,7 @@ async fn a_session_without_namespaces_says_why_it_has_no_network() {
     assert!(error.to_string().contains("Tier::Namespaces"), "{error}");
     assert_eq!(fixture.sandbox.dial(80).await.unwrap_err().kind(), NetworkErrorKind::Unsupported);
     let report = fixture.sandbox.report().capture.to_string();
-    assert!(report.contains("Tier::Namespaces"), "{report}");
+    assert!(report.contains("use the engine `native`"), "{report}");
 }
 
 #[tokio::test]
