@@ -63,6 +63,7 @@ mod git_leads;
 #[expect(unreachable_pub, reason = "the init program of an engine includes this file")]
 mod glob;
 mod host;
+mod host_list;
 mod identity;
 pub mod import;
 mod json;

@@ -2,7 +2,7 @@
 
 use super::{Lint, LintCode};
 use crate::config::NetworkConfig;
-use crate::network::HostPattern;
+use crate::host_list::HostPattern;
 use crate::policy::Policy;
 use crate::rules::{Ancestry, PathRule};
 use crate::setting_path::{SettingPath, shortened};

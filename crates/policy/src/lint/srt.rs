@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::{Lint, LintCode};
 use crate::config::{NetworkConfig, PathEntry, SandboxRuntimeConfig};
-use crate::network::HostPattern;
+use crate::host_list::HostPattern;
 use crate::policy::Policy;
 use crate::rules::{PathRule, is_glob};
 use crate::setting_path::{SettingPath, shortened};
