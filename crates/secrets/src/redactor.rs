@@ -41,9 +41,9 @@ pub use self::stream::{RedactionStream, Segment};
 /// - URL-encoded: `%XX` in upper or lower case for all but the unreserved characters of RFC 3986,
 ///   or as Python's `quote`, JavaScript's `encodeURIComponent` and `encodeURI`, and HTML forms
 ///   write it (with `+` for a space);
-/// - escaped for a JSON string: with short escapes or `\u00XX`, and optionally with `\uXXXX` for
-///   all that is not ASCII, for `<`, `>` and `&`, with `\/`, or as .NET does, which also writes
-///   quotes and `+` as `\uXXXX`;
+/// - escaped for a JSON string: with short escapes or `\u` and the number of the character, which
+///   may also stand for all that is not ASCII and for `<`, `>` and `&`; with `\/`; or as .NET does,
+///   with numbers for quotes and `+` too;
 /// - quoted for a shell, if the value has at most 8 KiB: in double or single quotes, with
 ///   backslashes, and as `$'…'`, as `declare -p`, `set` and `printf %q` write it;
 /// - hexadecimal, in lower or upper case;

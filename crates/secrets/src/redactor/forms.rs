@@ -67,7 +67,7 @@ pub(super) struct Unit {
 }
 
 impl Unit {
-    /// The length of two `\uXXXX` escapes.
+    /// The length of two escapes of JSON by number, such as `\u00e9`.
     const MAX_BYTES: usize = 12;
 
     fn new(text: &[u8]) -> Self {

@@ -104,7 +104,7 @@ fn json_string(chars: &mut Peekable<Chars<'_>>, capacity: usize) -> Option<Zeroi
     }
 }
 
-/// Reads the digits of `\uXXXX`, and of the second half of a pair.
+/// Reads the digits of an escape such as `\u00e9`, and of the second half of a pair.
 fn utf16_escape(chars: &mut Peekable<Chars<'_>>) -> Option<char> {
     let first = four_digits(chars)?;
     if let Some(c) = char::from_u32(first.into()) {
