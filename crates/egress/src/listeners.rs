@@ -16,6 +16,11 @@ use crate::flow::Cut;
 use crate::session::Session;
 use crate::{proxy, transparent};
 
+/// Congestion control of connections within the machine, where no packet is lost. That of the host
+/// may be made for networks: BBR paces its packets, so it passes on a quarter as much. The kernel
+/// always has Reno, and allows it to every user (`tcp(7)`, `tcp_allowed_congestion_control`).
+const OF_THIS_MACHINE: &str = "reno";
+
 /// The listeners of one session. Each is optional.
 ///
 /// The sockets may belong to another network namespace. The gate makes them non-blocking.
@@ -69,11 +74,18 @@ impl Listeners {
     /// Registers the sockets with the runtime.
     pub(crate) fn open(self) -> Result<OpenListeners, GateError> {
         let named = |name| move |source| GateError::Listener { name, source };
-        let tcp = |descriptor: OwnedFd| {
-            check(&descriptor, SocketType::STREAM)?;
-            let listener = StdTcpListener::from(descriptor);
-            listener.set_nonblocking(true)?;
-            TcpListener::from_std(listener)
+        let tcp = |kind: Kind| {
+            move |descriptor: OwnedFd| {
+                check(&descriptor, SocketType::STREAM)?;
+                let listener = StdTcpListener::from(descriptor);
+                listener.set_nonblocking(true)?;
+                // Connections are captured on this machine only.
+                if kind == Kind::Transparent || listener.local_addr()?.ip().is_loopback() {
+                    // Slower is not wrong. Accepted sockets inherit it.
+                    let _ = sockopt::set_tcp_congestion(&listener, OF_THIS_MACHINE);
+                }
+                TcpListener::from_std(listener)
+            }
         };
         let udp = |descriptor: OwnedFd| {
             check(&descriptor, SocketType::DGRAM)?;
@@ -82,11 +94,11 @@ impl Listeners {
             UdpSocket::from_std(socket)
         };
         Ok(OpenListeners {
-            proxy: self.proxy.map(tcp).transpose().map_err(named("proxy"))?,
+            proxy: self.proxy.map(tcp(Kind::Proxy)).transpose().map_err(named("proxy"))?,
             transparent: self
                 .transparent
                 .into_iter()
-                .map(tcp)
+                .map(tcp(Kind::Transparent))
                 .collect::<Result<_, _>>()
                 .map_err(named("transparent"))?,
             dns: self.dns.map(udp).transpose().map_err(named("dns"))?,
@@ -171,5 +183,31 @@ async fn serve(session: &Arc<Session>, client: TcpStream, kind: Kind) {
         () = served => {}
         () = cut.ordered() => {}
         () = cut.idle(session.shared.limits.idle_timeout) => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn connections_of_this_machine_have_their_own_congestion_control() {
+        let congestion = |socket: &TcpStream| sockopt::tcp_congestion(socket).unwrap();
+        for listeners in [
+            Listeners::new().proxy(StdTcpListener::bind("127.0.0.1:0").unwrap()),
+            Listeners::new().transparent(StdTcpListener::bind("0.0.0.0:0").unwrap()),
+        ] {
+            let OpenListeners { proxy, transparent, .. } = listeners.open().unwrap();
+            let listener = proxy.or_else(|| transparent.into_iter().next()).unwrap();
+            let port = listener.local_addr().unwrap().port();
+            let client = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+            let (accepted, _) = listener.accept().await.unwrap();
+            assert_eq!(congestion(&accepted), OF_THIS_MACHINE);
+            drop(client);
+        }
+        let of_network = StdTcpListener::bind("0.0.0.0:0").unwrap();
+        let of_host = sockopt::tcp_congestion(&of_network).unwrap();
+        let open = Listeners::new().proxy(of_network).open().unwrap();
+        assert_eq!(sockopt::tcp_congestion(open.proxy.unwrap()).unwrap(), of_host);
     }
 }
