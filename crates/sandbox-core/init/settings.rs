@@ -1,5 +1,5 @@
-//! Kernel settings that bound objects of the session's own namespaces (`proc_sys_kernel(5)`,
-//! `namespaces(7)`).
+//! Kernel settings of the session's own namespaces, most of which bound objects
+//! (`proc_sys_kernel(5)`, `namespaces(7)`).
 
 use crate::plan::Settings;
 use crate::sys::{self, Errno, Fd};

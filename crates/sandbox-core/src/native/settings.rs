@@ -1,5 +1,5 @@
-//! Kernel settings that bound objects of a session's own namespaces (`proc_sys_kernel(5)`,
-//! `namespaces(7)`).
+//! Kernel settings of a session's own namespaces, most of which bound objects
+//! (`proc_sys_kernel(5)`, `namespaces(7)`).
 
 use super::encoder::Encoder;
 use super::wire;
@@ -20,6 +20,13 @@ const IPC: [(&str, &str); 7] = [
     ("sys/fs/mqueue/queues_max", "32"),
 ];
 
+/// Congestion control of connections within the session, which lose no packets. That of the host
+/// may be made for networks: BBR paces its packets, so it passes on a quarter as much. The kernel
+/// always has Reno (`tcp(7)`).
+const CONGESTION: (&str, &str) = ("sys/net/ipv4/tcp_congestion_control", "reno");
+/// No bound is missing if the kernel refuses a setting.
+const NO_BOUND: u32 = 0;
+
 /// Encodes the settings of a session with namespaces.
 pub(super) fn encode(plan: &mut Encoder, limits: &Limits) {
     let page_bytes = u64::try_from(rustix::param::page_size()).unwrap_or(4096);
@@ -29,7 +36,7 @@ pub(super) fn encode(plan: &mut Encoder, limits: &Limits) {
         (wire::BOUND_INOTIFY, "sys/user/max_inotify_watches", limits.inotify_watches.into()),
         (wire::BOUND_IPC, "sys/kernel/shmall", shared_pages),
     ];
-    plan.count(from_limits.len() + IPC.len());
+    plan.count(from_limits.len() + IPC.len() + 1);
     let mut setting = |flag, path: &str, value: &str| {
         plan.u32(flag);
         plan.text(path.as_bytes());
@@ -39,4 +46,5 @@ pub(super) fn encode(plan: &mut Encoder, limits: &Limits) {
         setting(flag, path, &value.to_string());
     }
     IPC.into_iter().for_each(|(path, value)| setting(wire::BOUND_IPC, path, value));
+    setting(NO_BOUND, CONGESTION.0, CONGESTION.1);
 }

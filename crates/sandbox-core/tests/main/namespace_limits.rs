@@ -94,3 +94,12 @@ async fn semaphores_and_queues_are_bounded() {
         count => assert_eq!(count, "32"),
     }
 }
+
+#[tokio::test]
+async fn connections_within_a_session_have_their_own_congestion_control() {
+    let fixture = fixture();
+    if without_namespaces() {
+        return;
+    }
+    assert_eq!(fixture.text("cat /proc/sys/net/ipv4/tcp_congestion_control").await, "reno\n");
+}
