@@ -25,7 +25,8 @@ pub(crate) fn protocol(bytes: &[u8]) -> Option<Protocol> {
         [] => return None,
         // Change cipher spec, alert, handshake, application data.
         [0x14..=0x17] => return None,
-        [0x14..=0x17, 3, ..] => return Some(Protocol::Tls),
+        // Some servers read no version here: Go's takes any below 0x1000.
+        [0x14..=0x17, 0..=0x0f, ..] => return Some(Protocol::Tls),
         _ => {}
     }
     let Some(start) = bytes.iter().position(|byte| !is_blank(*byte) && *byte != b'\n') else {
@@ -38,6 +39,10 @@ pub(crate) fn protocol(bytes: &[u8]) -> Option<Protocol> {
         None if end.is_some() || line.len() > MAX_LINE_BYTES => return Some(Protocol::Other),
         None => return None,
         Some(length) if !is_blank(line[length]) => return Some(Protocol::Other),
+        // A server that takes this for a blank knows no such method.
+        Some(length) if !line[length].is_ascii() && !line[..length].is_ascii() => {
+            return Some(Protocol::Other);
+        }
         Some(_) if is_git(line) => return Some(Protocol::Other),
         Some(_) => {}
     }
@@ -48,6 +53,13 @@ pub(crate) fn protocol(bytes: &[u8]) -> Option<Protocol> {
         None if line.len() > MAX_LINE_BYTES => Some(Protocol::Http),
         None => None,
     }
+}
+
+/// Returns whether bytes after which the client says no more are a request without the end of its
+/// line, which some servers answer.
+pub(crate) fn is_unfinished_request(bytes: &[u8]) -> bool {
+    let line = [bytes, b"\n"].concat();
+    protocol(&line) == Some(Protocol::Http)
 }
 
 /// Methods of requests. Some servers accept them without a version of HTTP, or with another one.
@@ -97,9 +109,10 @@ fn is_git(line: &[u8]) -> bool {
     length == 4 && line[4..].starts_with(b"git-") && line.contains(&0)
 }
 
-/// Returns whether some server takes a byte for a blank of a request line.
+/// Returns whether some server takes a byte for a blank of a request line. Python's reads the line
+/// as Latin-1.
 fn is_blank(byte: u8) -> bool {
-    matches!(byte, b' ' | b'\t' | b'\r' | 0x0b | 0x0c | 0x1c..=0x1f)
+    matches!(byte, b' ' | b'\t' | b'\r' | 0x0b | 0x0c | 0x1c..=0x1f | 0x85 | 0xa0)
 }
 
 #[cfg(test)]
@@ -137,7 +150,10 @@ mod tests {
         ] {
             check(text.as_bytes(), Some(Http));
         }
-        for bytes in [&b"\x16\x03\x01\x00\xa5"[..], b"\x15\x03\x03", b"\x14\x03"] {
+        check(b"GET\xa0/x\x85HTTP/1.1\n", Some(Http));
+        for bytes in
+            [&b"\x16\x03\x01\x00\xa5"[..], b"\x15\x03\x03", b"\x14\x03", b"\x16\x02\x03", b"\x16\0"]
+        {
             check(bytes, Some(Tls));
         }
         for bytes in [
@@ -149,7 +165,8 @@ mod tests {
             b"DESCRIBE rtsp://a.test/ RTSP/1.0\r\n",
             b"AMQP\0\0\x09\x01",
             b"QUIT\n",
-            b"\x16\x02",
+            b"\x16\x10",
+            b"\x80\x81\x85GET",
             b"003bgit-upload-pack /x.git\0host=a.test\0",
             b"PRI * HTTP/2.0\r\n",
         ] {
@@ -157,6 +174,16 @@ mod tests {
         }
         for bytes in [&b""[..], b"\x16", b"GET", b"GET / HTTP/1.1", b"\r\n"] {
             check(bytes, None);
+        }
+    }
+
+    #[test]
+    fn a_request_may_end_without_the_end_of_its_line() {
+        for text in ["GET /x HTTP/1.0 ", "GET /x", "GET http://b.test/ HTTP/1.0"] {
+            assert!(is_unfinished_request(text.as_bytes()), "{text}");
+        }
+        for bytes in [&b"GET key"[..], b"", b"\x16", b"\x16\x03", b"SSH-2.0-x"] {
+            assert!(!is_unfinished_request(bytes), "{bytes:?}");
         }
     }
 

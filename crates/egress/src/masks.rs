@@ -128,9 +128,10 @@ impl SessionMasks {
         self.former.drain(..excess);
     }
 
-    /// Returns whether the values of some masks are for a host.
+    /// Returns whether the values of some masks are for a host, or were.
     pub(crate) fn has_host(&self, host: &Host, port: u16) -> bool {
-        self.hosts.iter().any(|hosts| hosts.iter().any(|own| own.covers(host, port)))
+        let former = self.former.iter().map(|(_, hosts)| hosts);
+        self.hosts.iter().chain(former).any(|hosts| hosts.iter().any(|own| own.covers(host, port)))
     }
 
     /// Returns the masks as requests to a host see them.
@@ -425,5 +426,6 @@ mod tests {
         let mut none = compile(Vec::new()).unwrap();
         none.succeed(&renewed);
         assert!(replaces(&none, "a.test", 80) && !replaces(&none, "b.test", 80));
+        assert!(none.has_host(&to("a.test").host, 443) && !none.has_host(&to("b.test").host, 443));
     }
 }

@@ -87,7 +87,7 @@ pub(crate) async fn opening(
             None => more.await,
         };
         match more {
-            // A message that ends here is neither a request line nor a hello.
+            Ok(0) if first_bytes::is_unfinished_request(read) => return Opening::Http,
             Ok(0) => return Opening::Other,
             Err(_) => return Opening::Late,
             Ok(_) if was_empty => deadline = Some(Instant::now() + limits.head_timeout),

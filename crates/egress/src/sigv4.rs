@@ -123,7 +123,7 @@ fn from_query(query: &str) -> Option<Signature> {
     let parameter = |name| canonical::parameter(query, name);
     let credential = parameter("X-Amz-Credential")?;
     let (key_id, scope) = credential.split_once('/')?;
-    let is_s3 = scope.split('/').nth(2) == Some("s3");
+    let is_s3 = is_s3(scope);
     Some(Signature {
         carrier: Carrier::Query,
         key_id: key_id.to_owned(),
@@ -214,6 +214,11 @@ impl Resign {
         self.signature.signed_headers.iter().any(|signed| signed.eq_ignore_ascii_case(name))
     }
 
+    /// Returns whether the signature is for S3.
+    pub(crate) fn is_for_s3(&self) -> bool {
+        is_s3(&self.signature.scope)
+    }
+
     /// Signs a request in its final form, in which placeholders are replaced.
     pub(crate) fn sign(&self, head: &mut Parts) -> Option<()> {
         let text = self.signature.text(head, self.form, &self.body)?;
@@ -238,6 +243,10 @@ impl Resign {
         }
         Some(())
     }
+}
+
+fn is_s3(scope: &str) -> bool {
+    scope.split('/').nth(2) == Some("s3")
 }
 
 /// Signs a text with the key that is derived for a scope. The result is `None` for a scope of

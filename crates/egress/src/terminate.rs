@@ -1,5 +1,6 @@
 //! Connections whose TLS the gate terminates, so that it reads their requests.
 
+use std::io::ErrorKind;
 use std::sync::Arc;
 
 use bytes::BytesMut;
@@ -44,6 +45,10 @@ pub(crate) async fn run(
     let limit = session.handshake_timeout();
     let opening = relay::opening(&client, &mut read, session, Some(limit));
     let opening = timeout(limit, opening).await.unwrap_or(Opening::Late);
+    if opening == Opening::Other && read.is_empty() && has_left(&client) {
+        // The client only tried whether the port is open.
+        return;
+    }
     let judged = match &opening {
         Opening::Http => {
             let scope = Scope::Fixed(target);
@@ -99,6 +104,11 @@ pub(crate) async fn run(
         }
         (_, None) => {}
     }
+}
+
+/// Returns whether a client that has sent nothing will send nothing any more.
+fn has_left(client: &TcpStream) -> bool {
+    !matches!(client.try_read(&mut [0]), Err(error) if error.kind() == ErrorKind::WouldBlock)
 }
 
 /// Answers the requests of a client to a denied name with the refusal, whose event is recorded. It

@@ -198,7 +198,7 @@ impl Filter {
             Self::Redact { stream: None, .. } => passed.push_back(data),
             Self::Redact { stream: Some(stream), answers, delay } => {
                 let mut data = data;
-                if let Some(end) = delay.lines(&data) {
+                if let Some(end) = delay.ends(&data) {
                     redact(stream, answers, data.split_to(end), delay.waiting());
                     let ended = std::mem::replace(stream, answers.redactor.stream());
                     delay.waiting().push_back(rest_of(ended, answers));

@@ -5,35 +5,83 @@
 use std::collections::VecDeque;
 
 use bytes::{Bytes, BytesMut};
-use hyper::HeaderMap;
 use hyper::header::CONTENT_TYPE;
+use hyper::{Response, Version};
 
 /// Types whose parts are lines. A program waits for each.
 const OF_LINES: [&str; 4] =
     ["text/event-stream", "application/x-ndjson", "application/jsonl", "application/json-seq"];
-/// The beginning of types whose client may wait for an answer before it goes on.
-const OF_FRAMES: &str = "application/grpc";
+/// Type of answers in messages, for each of which a program may wait before it goes on.
+const OF_MESSAGES: &str = "application/grpc";
 
 /// The parts of an answer after which everything so far is passed on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Parts {
     /// The answer is one part.
     Whole,
     Lines,
-    /// The text that the redactor has decided is one part.
-    Frames,
+    Messages(Messages),
 }
 
 impl Parts {
-    pub(crate) fn of(headers: &HeaderMap) -> Self {
-        let text = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    /// Returns the parts of an answer as its server has sent it. gRPC has HTTP/2.
+    pub(crate) fn of<B>(answer: &Response<B>) -> Self {
+        let text = answer.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
         let text = text.unwrap_or_default().to_ascii_lowercase();
         let name = text.split(';').next().unwrap_or_default().trim();
+        let is_grpc = |name: &str| name.split('+').next() == Some(OF_MESSAGES);
         match () {
-            () if name.starts_with(OF_FRAMES) => Self::Frames,
+            () if is_grpc(name) && answer.version() == Version::HTTP_2 => {
+                Self::Messages(Messages::default())
+            }
             () if OF_LINES.contains(&name) => Self::Lines,
             () => Self::Whole,
         }
+    }
+
+    /// Returns the length of the whole parts at the start of the next piece, or `None` if no part
+    /// ends in it.
+    fn ends(&mut self, piece: &[u8]) -> Option<usize> {
+        match self {
+            Self::Whole => None,
+            Self::Lines => piece.iter().rposition(|byte| *byte == b'\n').map(|at| at + 1),
+            Self::Messages(messages) => messages.ends(piece),
+        }
+    }
+}
+
+/// The place in a series of messages. Each has a flag, the length of its content as a big-endian
+/// number in four bytes, and the content (gRPC over HTTP/2, `Length-Prefixed-Message`).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Messages {
+    prefix: Vec<u8>,
+    /// Bytes of the content that are to come.
+    content: usize,
+}
+
+impl Messages {
+    const PREFIX_BYTES: usize = 5;
+
+    fn ends(&mut self, piece: &[u8]) -> Option<usize> {
+        let (mut rest, mut end) = (piece, None);
+        while !rest.is_empty() {
+            let missing = Self::PREFIX_BYTES - self.prefix.len();
+            if missing > 0 {
+                let (prefix, content) = rest.split_at(missing.min(rest.len()));
+                self.prefix.extend_from_slice(prefix);
+                rest = content;
+                let &[_, a, b, c, d] = &self.prefix[..] else { return end };
+                self.content = u32::from_be_bytes([a, b, c, d]) as usize;
+            }
+            let content = self.content.min(rest.len());
+            rest = &rest[content..];
+            self.content -= content;
+            if self.content == 0 {
+                self.prefix.clear();
+                end = Some(piece.len() - rest.len());
+            }
+        }
+        end
     }
 }
 
@@ -53,15 +101,13 @@ pub(crate) struct Delay {
 
 impl Delay {
     pub(crate) fn new(parts: Parts, length: usize) -> Self {
-        let length = if parts == Parts::Frames { 0 } else { length };
         let (cuts, waiting) = (VecDeque::new(), VecDeque::new());
         Self { parts, length, read: 0, passed: 0, cuts, waiting }
     }
 
-    /// Returns the length of the lines in a piece, after which all can pass.
-    pub(crate) fn lines(&self, piece: &[u8]) -> Option<usize> {
-        let last = || piece.iter().rposition(|byte| *byte == b'\n').map(|at| at + 1);
-        if self.parts == Parts::Lines { last() } else { None }
+    /// Returns the length of the parts that end in the next piece, after which all can pass.
+    pub(crate) fn ends(&mut self, piece: &[u8]) -> Option<usize> {
+        self.parts.ends(piece)
     }
 
     /// Returns the place for redacted text.
@@ -162,15 +208,29 @@ mod tests {
 
     #[test]
     fn the_type_of_an_answer_has_its_parts() {
-        for (text, expected) in [
-            ("text/event-stream; charset=utf-8", Parts::Lines),
-            ("Application/gRPC+proto", Parts::Frames),
-            ("application/json", Parts::Whole),
+        let messages = || Parts::Messages(Messages::default());
+        for (text, version, expected) in [
+            ("text/event-stream; charset=utf-8", Version::HTTP_11, Parts::Lines),
+            ("Application/gRPC+proto", Version::HTTP_2, messages()),
+            ("application/grpc", Version::HTTP_2, messages()),
+            ("application/grpc", Version::HTTP_11, Parts::Whole),
+            ("application/grpc-web", Version::HTTP_2, Parts::Whole),
+            ("application/json", Version::HTTP_2, Parts::Whole),
         ] {
-            let headers = HeaderMap::from_iter([(CONTENT_TYPE, text.parse().unwrap())]);
-            assert_eq!(Parts::of(&headers), expected, "{text}");
+            let answer = Response::builder().version(version).header(CONTENT_TYPE, text);
+            assert_eq!(Parts::of(&answer.body(()).unwrap()), expected, "{text}");
         }
-        assert_eq!(Delay::new(Parts::Lines, 9).lines(b"a\nb\nc"), Some(4));
-        assert_eq!(Delay::new(Parts::Whole, 9).lines(b"a\n"), None);
+        assert_eq!(Parts::Lines.ends(b"a\nb\nc"), Some(4));
+        assert_eq!(Parts::Whole.ends(b"a\n"), None);
+    }
+
+    #[test]
+    fn a_message_ends_where_its_length_says_however_it_is_cut() {
+        let text = b"\0\0\0\0\x02ab\0\0\0\0\0\x01\0\0\0\x01c\0\0";
+        let mut whole = Messages::default();
+        assert_eq!(whole.ends(text), Some(18));
+        let mut parts = Messages::default();
+        let ends = (0..text.len()).filter(|at| parts.ends(&text[*at..=*at]).is_some());
+        assert_eq!(ends.collect::<Vec<_>>(), [6, 11, 17]);
     }
 }

@@ -335,6 +335,7 @@ impl Exchange {
                 response.headers_mut().remove(name);
             }
         }
+        let parts = Parts::of(&response);
         *response.version_mut() = Version::HTTP_11;
         let Some(answers) = &masks.answers else { return response.map(Body::Passed) };
         redact_headers(response.headers_mut(), answers);
@@ -343,7 +344,7 @@ impl Exchange {
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
             return response.map(Body::Passed);
         }
-        let filter = Filter::redact(answers.clone(), Parts::of(response.headers()));
+        let filter = Filter::redact(answers.clone(), parts);
         response.map(|body| Body::filtered(body, filter))
     }
 }

@@ -22,12 +22,17 @@ const NEVER: [HeaderName; 8] = [
 ];
 
 /// Removes the headers of one connection, and those that `Connection` names. An upgrade passes if
-/// the message asks for it properly, and if `passes` returns true for each of its protocols.
+/// the message asks for it properly, and if `passes` returns true for each of its protocols. A
+/// value that is not ASCII names protocols that cannot be judged.
 pub(crate) fn strip(headers: &mut HeaderMap, passes: impl Fn(&str) -> bool) {
     let named: Vec<HeaderName> = tokens(headers, &CONNECTION)
         .filter_map(|name| HeaderName::from_bytes(name.as_bytes()).ok())
         .collect();
-    let is_upgrade = named.contains(&UPGRADE) && tokens(headers, &UPGRADE).all(passes);
+    let is_text = headers.get_all(UPGRADE).iter().all(|value| value.to_str().is_ok());
+    let is_upgrade = named.contains(&UPGRADE)
+        && is_text
+        && tokens(headers, &UPGRADE).next().is_some()
+        && tokens(headers, &UPGRADE).all(passes);
     let upgrade = is_upgrade.then(|| headers.get(UPGRADE).cloned()).flatten();
     let accepts_trailers =
         tokens(headers, &TE).any(|coding| coding.eq_ignore_ascii_case("trailers"));
@@ -92,6 +97,17 @@ mod tests {
     fn an_upgrade_of_which_one_protocol_may_not_pass_is_none() {
         check(&[("connection", "Upgrade"), ("upgrade", "websocket, h2c")], &[]);
         check(&[("connection", "Upgrade, HTTP2-Settings"), ("upgrade", "h2c")], &[]);
+    }
+
+    #[test]
+    fn an_upgrade_that_cannot_be_read_is_none() {
+        for value in ["raw, \u{ff}", "\u{ff}", " ", ","] {
+            let mut headers = HeaderMap::new();
+            headers.append(CONNECTION, HeaderValue::from_static("Upgrade"));
+            headers.append(UPGRADE, HeaderValue::from_bytes(value.as_bytes()).unwrap());
+            strip(&mut headers, |protocol| protocol == "websocket");
+            assert!(headers.is_empty(), "{value:?}");
+        }
     }
 
     #[test]

@@ -28,6 +28,8 @@ const MAX_WHOLE_BYTES: u64 = 1 << 20;
 /// Bytes of a body whose digest is part of a signature.
 const MAX_SIGNED_BYTES: usize = 64 << 20;
 const SCHEME_BASIC: &[u8] = b"basic ";
+/// Header of the token of temporary credentials of AWS.
+const AWS_TOKEN: &str = "x-amz-security-token";
 
 /// A request that can be sent.
 #[derive(Debug)]
@@ -90,16 +92,21 @@ pub(crate) async fn prepare(
     if masks.answers.is_some() {
         // A compressed answer could not be redacted.
         head.headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+    }
+    let is_shown = insert(&mut head, masks, |names| insertions.record(target, names))?;
+    if masks.answers.is_some() {
         // A part of a value cannot be redacted. A server may ignore these headers (RFC 9110,
-        // section 14.2), so a client takes the whole without them. A signature can cover them.
-        let is_signed =
-            |name: &HeaderName| resign.as_ref().is_some_and(|resign| resign.covers(name.as_str()));
-        let parts = head.headers.keys().filter(|name| asks_for_part(name) && !is_signed(name));
+        // section 14.2), so a client takes the whole without them. Clients of S3 sign them, and
+        // need the part. Its answers do not repeat credentials.
+        let is_kept = |name: &HeaderName| {
+            let of_s3 = resign.as_ref().filter(|resign| resign.is_for_s3() && !is_shown);
+            of_s3.is_some_and(|resign| resign.covers(name.as_str()))
+        };
+        let parts = head.headers.keys().filter(|name| asks_for_part(name) && !is_kept(name));
         for name in parts.cloned().collect::<Vec<_>>() {
             head.headers.remove(name);
         }
     }
-    insert(&mut head, masks, |names| insertions.record(target, names))?;
     if let Some(resign) = &resign {
         let problem = "the final request cannot be signed";
         resign.sign(&mut head).ok_or(Denial::Signature { problem })?;
@@ -146,8 +153,10 @@ pub(crate) fn visible(head: &Parts) -> impl Iterator<Item = &[u8]> {
     head.headers.values().map(HeaderValue::as_bytes).chain(path)
 }
 
-/// Replaces placeholders in the headers and the query. Notes the names of the secrets.
-fn insert(head: &mut Parts, masks: &HostMasks, note: impl Fn(Vec<&str>)) -> Result<(), Denial> {
+/// Replaces placeholders in the headers and the query. Notes the names of the secrets. Returns
+/// whether any but those of AWS's credentials was replaced.
+fn insert(head: &mut Parts, masks: &HostMasks, note: impl Fn(Vec<&str>)) -> Result<bool, Denial> {
+    let mut is_shown = false;
     if !masks.headers.is_empty() {
         for (name, value) in &mut head.headers {
             let replaced = match value.as_bytes().split_at_checked(SCHEME_BASIC.len()) {
@@ -169,6 +178,7 @@ fn insert(head: &mut Parts, masks: &HostMasks, note: impl Fn(Vec<&str>)) -> Resu
             let unfit = |_| Denial::UnfitValue { part: format!("the header {name}") };
             *value = HeaderValue::try_from(replaced).map_err(unfit)?;
             value.set_sensitive(true);
+            is_shown |= name != AUTHORIZATION && name != AWS_TOKEN;
         }
     }
     let query = head.uri.query().and_then(|query| {
@@ -180,8 +190,9 @@ fn insert(head: &mut Parts, masks: &HostMasks, note: impl Fn(Vec<&str>)) -> Resu
         let path = head.uri.path().as_bytes();
         let unfit = |_| Denial::UnfitValue { part: "the query".to_owned() };
         head.uri = Uri::try_from([path, b"?", &query].concat()).map_err(unfit)?;
+        is_shown = true;
     }
-    Ok(())
+    Ok(is_shown)
 }
 
 /// The body of a request, or its bytes if they had to be read.

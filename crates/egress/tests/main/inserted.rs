@@ -206,6 +206,17 @@ async fn a_value_that_does_not_fit_into_a_header_is_an_error() {
 
 /// Signs a request to S3 with a key, as the tools of AWS do, and returns its headers.
 fn signed(key_id: &str, key: &str, host: &str, body: &str) -> Vec<(&'static str, String)> {
+    signed_with(key_id, key, host, body, "")
+}
+
+/// The same with a header `Range`, unless that is empty.
+fn signed_with(
+    key_id: &str,
+    key: &str,
+    host: &str,
+    body: &str,
+    range: &str,
+) -> Vec<(&'static str, String)> {
     use ring::{digest, hmac};
     let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
     let sha = |text: &str| hex(digest::digest(&digest::SHA256, text.as_bytes()).as_ref());
@@ -213,10 +224,14 @@ fn signed(key_id: &str, key: &str, host: &str, body: &str) -> Vec<(&'static str,
         hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, key), text.as_bytes()).as_ref().to_vec()
     };
     let (date, scope) = ("20260101T000000Z", "20260101/eu-west-1/s3/aws4_request");
-    let names = "host;x-amz-content-sha256;x-amz-date";
+    let (range_name, range_line) = match range {
+        "" => ("", String::new()),
+        range => ("range;", format!("range:{range}\n")),
+    };
+    let names = format!("host;{range_name}x-amz-content-sha256;x-amz-date");
     let request = format!(
-        "PUT\n/bucket/a%20b\nlist-type=2\nhost:{host}\nx-amz-content-sha256:{sha}\nx-amz-date:{date}\n\n\
-         {names}\n{sha}",
+        "PUT\n/bucket/a%20b\nlist-type=2\nhost:{host}\n{range_line}x-amz-content-sha256:{sha}\n\
+         x-amz-date:{date}\n\n{names}\n{sha}",
         sha = sha(body)
     );
     let text = format!("AWS4-HMAC-SHA256\n{date}\n{scope}\n{}", sha(&request));
@@ -280,6 +295,13 @@ async fn an_aws_signature_is_made_anew_with_the_real_key() {
         let text = String::from_utf8(answer.into_body().to_vec()).unwrap();
         assert!(text.contains(problem), "{text}");
     }
+    // A part of an answer can be asked for if no other value goes along.
+    let mut ranged = signed_with(id, key, &host, "body", "bytes=7-9");
+    ranged.push(("range", "bytes=7-9".to_owned()));
+    masked.send(request(&ranged)).await;
+    assert_eq!(origin.received().header("range"), "bytes=7-9");
+    ranged.push(("x-key", key.to_owned()));
+    assert_eq!(masked.send(request(&ranged)).await.status(), 403);
     // A signature with a key of the session itself passes.
     let own = signed("AKIAOWN", "own key of the session", &host, "body");
     masked.send(request(&own)).await;

@@ -158,6 +158,13 @@ async fn other_protocols_to_the_host_of_a_secret_are_refused() {
     assert!(client.is_err());
     assert_eq!(last_denial(&masked), Denial::Termination);
     assert_eq!(origin.received(), "");
+    // A client that only tries the port did nothing wrong.
+    let before = masked.session.events().len();
+    let mut probe = masked.session.tunnel(&to).await;
+    probe.shutdown().await.unwrap();
+    assert_eq!(rest(&mut probe).await, "");
+    let events = masked.session.wait_for_events(before + 1).await;
+    assert!(matches!(events.last().unwrap().outcome, Outcome::Allowed(_)));
     // A port keeps the mask from the others.
     let mask = secrets::Mask::new("TOKEN", TOKEN.into(), [format!("allowed.test:{}", secure.port)]);
     let masks = secrets::Masks::new([mask]).unwrap();
