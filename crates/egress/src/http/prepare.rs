@@ -13,6 +13,7 @@ use hyper::{Method, Request, Uri};
 use secrets::Substitution;
 
 use super::body::{Body, Filter, Insert, Watch};
+use super::coding::A_IM;
 use super::hop;
 use super::insertions::Insertions;
 use crate::denial::Denial;
@@ -92,6 +93,7 @@ pub(crate) async fn prepare(
     if masks.answers.is_some() {
         // A compressed answer could not be redacted.
         head.headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        head.headers.remove(A_IM);
     }
     let is_shown = insert(&mut head, masks, |names| insertions.record(target, names))?;
     if masks.answers.is_some() {
