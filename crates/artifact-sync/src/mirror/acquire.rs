@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use sandbox_core::internal::lock;
 
-use crate::builder::Ownership;
+use crate::builder::{Ownership, Takeover};
 use crate::error::SyncError;
 use crate::log::{AppendError, Appended, LogState, LogStore, LogWriter, Moment, Position};
 use crate::mirror::erase::finish_erasure;
@@ -54,6 +54,8 @@ impl Acquisition<'_> {
         position: Position,
         claim: Claim,
     ) -> Result<Acquired, SyncError> {
+        // The owner that continued the log while it was watched.
+        let mut alive = None;
         loop {
             let read = Moment::now();
             let incoming =
@@ -85,6 +87,9 @@ impl Acquisition<'_> {
                     Err(error) => return Err(error.into()),
                 }
             };
+            if self.ownership.takeover == Takeover::Refuse && alive.as_ref() == Some(&owner.home) {
+                return Err(SyncError::OwnedElsewhere { url: owner.url.clone() });
+            }
             let heartbeat = self.ownership.heartbeat.as_ref();
             let watch = Watch {
                 log: self.log,
@@ -98,7 +103,10 @@ impl Acquisition<'_> {
             match watch.observe().await? {
                 Verdict::Dead => {}
                 Verdict::Alive { url } => return Err(SyncError::OwnedElsewhere { url }),
-                Verdict::Moved => continue,
+                Verdict::Moved => {
+                    alive = Some(owner.home.clone());
+                    continue;
+                }
             }
             // Homes that lose the race find a new heartbeat, and watch it.
             if let Some(heartbeat) = heartbeat {

@@ -146,6 +146,27 @@ async fn a_live_owner_is_refused_with_its_address_and_waiting_ends_with_its_rele
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_owner_that_stores_while_it_is_watched_is_alive() {
+    let store = FailingStore::new();
+    let (a, b) = (Home::new(&store, "a"), Home::new(&store, "b"));
+    let owner = a.own().await;
+    a.beat("1").await;
+    let stores = async {
+        for number in 0.. {
+            tokio::time::sleep(Duration::from_secs(3)).await;
+            a.machine.write("a", &number.to_string());
+            assert!(owner.sync().await.unwrap().is_complete());
+        }
+    };
+    let start = Instant::now();
+    tokio::select! {
+        opened = b.open(Takeover::Refuse) => assert!(is_elsewhere(&opened, "http://a")),
+        () = stores => unreachable!("the owner never stops"),
+    }
+    assert_eq!(start.elapsed().as_secs(), 10);
+}
+
+#[tokio::test(start_paused = true)]
 async fn reads_with_a_long_gap_between_them_prove_nothing() {
     let store = FailingStore::new();
     let a = Home::new(&store, "a");
