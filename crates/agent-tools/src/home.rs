@@ -211,7 +211,7 @@ pub(crate) fn canonical(path: PathBuf) -> PathBuf {
 }
 
 /// Writes a file that a loss of power must not cut off after it gets its name.
-fn write_to_disk(path: &Path, text: &str) -> io::Result<()> {
+pub(crate) fn write_to_disk(path: &Path, text: &str) -> io::Result<()> {
     let mut file = File::create(path)?;
     file.write_all(text.as_bytes())?;
     file.sync_all()

@@ -10,6 +10,7 @@ mod link;
 mod local;
 pub(crate) mod masking;
 mod network;
+mod placeholders;
 mod requirements;
 mod skills;
 mod spawning;
@@ -47,6 +48,7 @@ pub(crate) use self::explaining::Failures;
 pub(crate) use self::keeper::keep;
 pub(crate) use self::link::{Link, OpenedSession};
 pub(crate) use self::local::{LocalSession, SessionParts};
+pub(crate) use self::placeholders::Placeholders;
 pub(crate) use self::skills::{SessionSkills, SkillsReport, unreadable_request};
 pub use self::variables::VariableSelection;
 pub(crate) use self::variables::{

@@ -4,7 +4,7 @@ mod placeholder;
 mod spec;
 mod substitution;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
@@ -131,6 +131,8 @@ impl fmt::Debug for Mask {
 #[derive(Clone, Default)]
 pub struct Masks {
     masks: Arc<[(Mask, Zeroizing<String>)]>,
+    /// Placeholders by name, also of masks that the session had before.
+    placeholders: Arc<BTreeMap<String, Zeroizing<String>>>,
 }
 
 impl Masks {
@@ -143,12 +145,28 @@ impl Masks {
         Self::default().renewed(masks)
     }
 
+    /// Returns no masks, but the placeholders of a session that an earlier process had open, for
+    /// [`Masks::renewed`]. Texts that no placeholder can be are left out.
+    pub fn with_placeholders(placeholders: impl IntoIterator<Item = (String, String)>) -> Self {
+        let mut usable = BTreeMap::new();
+        for (name, text) in placeholders {
+            let text = Zeroizing::new(text);
+            // Two names with one placeholder would have one value.
+            let is_taken = usable.values().any(|other| *other == text);
+            if placeholder::is_one(&text) && !is_taken {
+                usable.insert(name, text);
+            }
+        }
+        Self { placeholders: Arc::new(usable), ..Self::default() }
+    }
+
     /// Creates the masks of the same session after a change. A name keeps its placeholder, also
-    /// with another value.
+    /// with another value, and after it had no mask for a while.
     ///
     /// # Errors
     /// Returns the errors of [`Masks::new`].
     pub fn renewed(&self, masks: impl IntoIterator<Item = Mask>) -> Result<Self, MaskError> {
+        let mut placeholders = BTreeMap::clone(&self.placeholders);
         let mut names = BTreeSet::new();
         let masks: Vec<Mask> = masks.into_iter().collect();
         let with_placeholder = masks.into_iter().map(|mask| {
@@ -163,13 +181,20 @@ impl Masks {
             if value.trim_ascii().len() < Redactor::MIN_SECRET_BYTES {
                 return Err(MaskError::TooShort { name: name() });
             }
-            let placeholder = match self.placeholder(&mask.name) {
-                Some(placeholder) => Zeroizing::new(placeholder.to_owned()),
+            let placeholder = match placeholders.get(&mask.name) {
+                Some(placeholder) => placeholder.clone(),
                 None => placeholder::mint(value).map_err(|_| MaskError::NoRandomness)?,
             };
+            placeholders.insert(name(), placeholder.clone());
             Ok((mask, placeholder))
         });
-        Ok(Self { masks: with_placeholder.collect::<Result<_, _>>()? })
+        let masks = with_placeholder.collect::<Result<_, _>>()?;
+        Ok(Self { masks, placeholders: Arc::new(placeholders) })
+    }
+
+    /// Returns all placeholders by name, for [`Masks::with_placeholders`].
+    pub fn placeholders(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.placeholders.iter().map(|(name, placeholder)| (name.as_str(), placeholder.as_str()))
     }
 
     /// Returns the placeholder of a secret. The session has it instead of the value.
@@ -260,6 +285,24 @@ mod tests {
         let other = Masks::new([mask("A", "a value that is long enough")]).unwrap();
         assert_ne!(other.placeholder("A"), first.placeholder("A"));
         assert_eq!(first.placeholder("C"), None);
+        // Also after a while without the mask, and in another process.
+        let without = renewed.renewed([]).unwrap();
+        let kept = without.placeholders().map(|(name, text)| (name.to_owned(), text.to_owned()));
+        let kept: Vec<_> = kept.collect();
+        assert_eq!(kept.len(), 2);
+        let long = "a value that is long enough";
+        for masks in [without, Masks::with_placeholders(kept)] {
+            assert!(masks.is_empty());
+            let again = masks.renewed([mask("A", long)]).unwrap();
+            assert_eq!(again.placeholder("A"), first.placeholder("A"));
+        }
+        let unusable = ["short", "with a blank in the text", "ghp_line\nbreakbreakbreak"];
+        for text in unusable {
+            let masks = Masks::with_placeholders([("A".to_owned(), text.to_owned())]);
+            assert_eq!(masks.placeholders().count(), 0, "{text}");
+        }
+        let twice = ["A", "B"].map(|name| (name.to_owned(), "x".repeat(24)));
+        assert_eq!(Masks::with_placeholders(twice).placeholders().count(), 1);
     }
 
     #[test]

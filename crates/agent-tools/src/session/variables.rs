@@ -17,6 +17,7 @@ use skill_store::SkillName;
 use tokio::time::Instant;
 
 use super::masking;
+use super::placeholders::Placeholders;
 use crate::environment::{self, Environment};
 use crate::log_redaction;
 use crate::redaction::OutputRedactor;
@@ -52,6 +53,7 @@ pub(crate) struct EnvironmentRecipe {
     pub(crate) masks: BTreeMap<String, MaskSpec>,
     /// True if the log of this process has placeholders for the values.
     pub(crate) redacts_logs: bool,
+    pub(crate) placeholders: Placeholders,
 }
 
 /// The names of the variables that commands get.
@@ -129,7 +131,7 @@ impl SessionVariables {
         recipe: EnvironmentRecipe,
         loaded: &LoadedVariables,
     ) -> (Self, Vec<String>) {
-        let (loadout, values, warnings) = recipe.prepare(loaded, &[], &Masks::default());
+        let (loadout, values, warnings) = recipe.prepare(loaded, &[], &recipe.placeholders.load());
         let follows_skills = matches!(recipe.selected, Selected::OfSkills(_));
         let following = Following {
             recipe,
@@ -273,6 +275,7 @@ impl EnvironmentRecipe {
         let mut warnings = lacking.clone();
         warnings.extend(replaced_and_short(&environment, &redactor));
         warnings.extend(masked.warnings);
+        warnings.extend(self.placeholders.keep(masks, &masked.masks));
         let (revision, masks) = (loaded.revision.clone(), Arc::new(masked.masks));
         let loadout = Loadout { environment, redactor, output, masks, lacking, revision };
         (loadout, values, warnings)

@@ -18,8 +18,8 @@ use crate::home::canonical;
 use crate::network::{Journal, NetworkRules, SessionNetwork, SharedGate};
 use crate::runtimes::HostRuntimes;
 use crate::session::{
-    EnvironmentRecipe, Selected, SessionParts, SessionSettings, SessionSkills, SessionVariables,
-    VariableSelection, masking, requested_by_skill, unreadable_request,
+    EnvironmentRecipe, Placeholders, Selected, SessionParts, SessionSettings, SessionSkills,
+    SessionVariables, VariableSelection, masking, requested_by_skill, unreadable_request,
 };
 use crate::storage::Storage;
 use crate::workspace::Workspace;
@@ -66,6 +66,7 @@ impl Preparation<'_> {
             selected: self.selected(workspace, &skills, &mut warnings),
             masks: self.spec.masks.clone(),
             redacts_logs: self.settings.session.redact,
+            placeholders: Placeholders::in_state(workspace.state.dir()),
         };
         let source = self.settings.variables.clone();
         let (variables, mut variable_warnings) = SessionVariables::new(source, recipe, loaded);

@@ -68,6 +68,12 @@ pub(super) fn mint(value: &str) -> Result<Zeroizing<String>, getrandom::Error> {
     Ok(placeholder)
 }
 
+/// Returns whether a text has the form of a placeholder.
+pub(super) fn is_one(text: &str) -> bool {
+    let is_usual = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.');
+    (MIN_BYTES..=MAX_BYTES).contains(&text.len()) && text.bytes().all(is_usual)
+}
+
 /// Returns the letters and digits of the kinds that a value has. No encoder of URLs, JSON or
 /// shells changes them.
 fn alphabet(value: &str) -> Vec<u8> {
@@ -102,6 +108,7 @@ mod tests {
         let random = placeholder.strip_prefix(prefix).unwrap();
         assert!(random.bytes().all(|byte| is_kind(&byte)), "{value} {random}");
         assert_ne!(placeholder, mint(value).unwrap());
+        assert!(is_one(&placeholder));
     }
 
     #[test]

@@ -155,5 +155,9 @@ async fn without_a_network_the_placeholder_stays_and_that_is_reported() {
         assert!(warnings.contains("variable KEY: masked, and the session has no network"));
         let shown = bash(&session, "echo $KEY").await.stdout;
         assert!(shown.starts_with("ghp_") && shown.trim() != VALUE, "{shown}");
+        // A file may have it when the session is opened again.
+        session.release().await;
+        let again = fixture.sessions.open(spec("s1")).await.unwrap();
+        assert_eq!(bash(&again, "echo $KEY").await.stdout, shown);
     }
 }
