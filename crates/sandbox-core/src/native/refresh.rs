@@ -26,12 +26,13 @@ use policy::{
 use super::anchors::Anchors;
 use super::closed::closed_directories;
 use super::connection::Connection;
+use super::denied_paths::DeniedDirectories;
 use super::error::{OpenError, host_error};
 use super::indexes::{AcceptedIndexes, Flawed};
 use super::inner::InnerPaths;
 use super::outstanding::{Began, Outstanding, Scope};
 use super::plan;
-use super::quarantine::{DeniedDirectories, clear};
+use super::quarantine::clear;
 use super::tree::{SessionDirectories, compile};
 use super::zones::Survey;
 use crate::internal::{blocking, lock};
