@@ -41,6 +41,7 @@ mod init_tests;
 mod inner;
 mod launch;
 mod memory_file;
+mod memory_kills;
 mod network;
 mod outcome;
 mod outstanding;
