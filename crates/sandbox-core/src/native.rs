@@ -59,6 +59,7 @@ mod registry;
 mod remedy;
 mod request;
 mod settings;
+mod settlement;
 mod shell;
 mod size;
 mod stdio;
