@@ -4,8 +4,8 @@
 //! That tier cannot close a part of a writable directory. So a sandbox does not open if the policy
 //! has such a part, unless its caller accepts that. A command must not make one, or the sandbox
 //! would not open again. Init denies it early, with the weakness that `denied_paths` describes, and
-//! a command can move a directory with such a name in it. So the host compiles the policy after each
-//! command, and quarantines what is new.
+//! a command can move a directory with such a name in it. So the host compiles the policy after
+//! each command, and quarantines what is new.
 
 use std::collections::BTreeSet;
 use std::fs::Permissions;

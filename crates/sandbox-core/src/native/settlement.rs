@@ -2,8 +2,8 @@
 //!
 //! 1. Files at denied paths are quarantined, whatever process has created them.
 //! 2. If commands have created watched names, the policy is reapplied.
-//! 3. The sandbox ends, with the reason, if that fails, if a file at a denied path could not be moved
-//!    aside, or if not every directory was searched.
+//! 3. The sandbox ends, with the reason, if that fails, if a file at a denied path could not be
+//!    moved aside, or if not every directory was searched.
 
 use std::path::Path;
 use std::sync::Arc;
