@@ -39,6 +39,25 @@ pub enum RequestPart {
     Body,
 }
 
+impl RequestPart {
+    /// Every part.
+    pub const ALL: [Self; 3] = [Self::Headers, Self::Query, Self::Body];
+
+    /// Returns the name of the part: `headers`, `query` or `body`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Headers => "headers",
+            Self::Query => "query",
+            Self::Body => "body",
+        }
+    }
+
+    /// Returns the part with this name, if there is one.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|part| part.name() == name)
+    }
+}
+
 impl Mask {
     /// Creates a mask.
     ///

@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use sandbox_core::PseudoTerminal;
 use sandbox_core::internal::lock;
@@ -17,6 +18,9 @@ use crate::redaction::OutputRedaction;
 /// The size of the end of standard error in which denials are searched.
 const TAIL_BYTES: usize = 64 * 1024;
 const BUFFER_BYTES: usize = 64 * 1024;
+/// Shortest time between two notifications of a stream. One wakes another thread, which costs as
+/// much as a piece.
+const NOTIFICATION_PAUSE: Duration = Duration::from_millis(2);
 /// The size of the stack of a thread.
 const STACK_BYTES: usize = 256 * 1024;
 /// `EIO`: no process has the inner end of a terminal open (`errno(3)`).
@@ -43,16 +47,26 @@ impl Tail {
 /// The changes to output on its way.
 #[derive(Debug)]
 pub(super) struct Filter {
-    pub(super) redaction: Option<OutputRedaction>,
-    pub(super) tail: Option<Tail>,
-    /// Notified of each piece.
-    pub(super) activity: Arc<Notify>,
+    redaction: Option<OutputRedaction>,
+    tail: Option<Tail>,
+    activity: Arc<Notify>,
+    /// The time of the last notification.
+    notified: Option<Instant>,
 }
 
 impl Filter {
+    /// Creates the filter of a new stream, which notifies `activity` while output comes.
+    pub(super) fn new(
+        redaction: Option<OutputRedaction>,
+        tail: Option<Tail>,
+        activity: Arc<Notify>,
+    ) -> Self {
+        Self { redaction, tail, activity, notified: None }
+    }
+
     /// Returns the output that can be passed on after this piece.
     fn pass<'o>(&mut self, piece: &'o [u8], redacted: &'o mut Vec<u8>) -> &'o [u8] {
-        self.activity.notify_one();
+        self.notify();
         if let Some(tail) = &self.tail {
             tail.push(piece);
         }
@@ -60,6 +74,14 @@ impl Filter {
         redacted.clear();
         redaction.push(piece, redacted);
         redacted
+    }
+
+    fn notify(&mut self) {
+        let now = Instant::now();
+        if self.notified.is_none_or(|last| now.duration_since(last) >= NOTIFICATION_PAUSE) {
+            self.activity.notify_one();
+            self.notified = Some(now);
+        }
     }
 
     /// Returns the rest of the output.

@@ -24,7 +24,7 @@ pub(super) struct Outputs<'o> {
 impl Outputs<'_> {
     pub(super) fn filter(&self, tail: Option<&Tail>) -> Filter {
         let redaction = self.redactor.map(OutputRedactor::redaction);
-        Filter { redaction, tail: tail.cloned(), activity: Arc::clone(self.activity) }
+        Filter::new(redaction, tail.cloned(), Arc::clone(self.activity))
     }
 
     /// Starts the command on these streams.

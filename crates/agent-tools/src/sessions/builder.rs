@@ -165,14 +165,15 @@ impl SessionsBuilder {
         self
     }
 
-    /// Sets whether `[redacted:NAME]` replaces the values of variables in results and errors; by
-    /// default it does. See [`Redactor`](secrets::Redactor) for the forms that are found.
+    /// Leaves the values of variables in results and errors.
     ///
-    /// A value that a command writes to a file or sends elsewhere is not replaced. The first result
-    /// has a warning with the names of values that are too short.
+    /// By default, `[redacted:NAME]` replaces them in the forms that
+    /// [`Redactor`](secrets::Redactor) finds, and the first result has a warning with the names of
+    /// values that are too short. A value that a command writes to a file or sends elsewhere is
+    /// never replaced.
     #[must_use]
-    pub fn redact(mut self, redact: bool) -> Self {
-        self.session.redact = redact;
+    pub fn without_redaction(mut self) -> Self {
+        self.session.redact = false;
         self
     }
 
@@ -353,11 +354,11 @@ impl SessionsBuilder {
         self
     }
 
-    /// Sets whether a longer stream is kept in a file of the sandbox; true by default. Without
-    /// that, results do not name a file that ends with the process.
+    /// Keeps no longer stream in a file of the sandbox, for a process that ends after its command:
+    /// the file would end with it.
     #[must_use]
-    pub fn keep_output(mut self, keep: bool) -> Self {
-        self.session.keeps_output = keep;
+    pub fn without_kept_output(mut self) -> Self {
+        self.session.keeps_output = false;
         self
     }
 

@@ -60,8 +60,12 @@ impl Opener {
         spec: &SessionSpec,
     ) -> Result<Session, SessionError> {
         // An invalid request fails before anything is created.
-        let policy = self.policy(spec)?;
+        self.preparation(spec).begin(&self.session_dir(spec))?;
         let opened = self.link(spec, |_| true, Retaking::Allowed).await?;
+        let policy = match &opened {
+            OpenedSession::Serving(session) => session.policy().clone(),
+            OpenedSession::Connected(_) => self.policy(spec)?,
+        };
         let settings = self.settings.session.clone();
         Ok(Session::new(Arc::clone(self), spec.clone(), settings, policy, opened))
     }

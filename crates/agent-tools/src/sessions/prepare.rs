@@ -11,7 +11,7 @@ use skill_store::{SKILLS_DIRECTORY, SkillCache, SkillStore};
 
 use super::builder::SessionsBuilder;
 use super::error::SessionError;
-use super::private_files::private_files;
+use super::private_files::{begin_search, private_files};
 use super::spec::SessionSpec;
 use crate::engine::Engine;
 use crate::home::canonical;
@@ -179,12 +179,35 @@ impl Preparation<'_> {
         Some(keys.fold(store.with_cache(cache), SkillStore::with_key))
     }
 
+    /// Checks that the policy of a session with this directory is valid, and begins the search for
+    /// the files that it hides.
+    pub(super) fn begin(&self, session_dir: &Path) -> Result<(), SessionError> {
+        if self.spec.policy.is_none() {
+            begin_search();
+        }
+        self.policy_with(&[], session_dir, ApplicationDirs::Hidden).map(drop)
+    }
+
     /// Returns the policy of a session with this directory.
+    pub(super) fn policy(
+        &self,
+        session_dir: &Path,
+        application_dirs: ApplicationDirs,
+    ) -> Result<Policy, SessionError> {
+        let private = match &self.spec.policy {
+            Some(_) => Vec::new(),
+            None => private_files(),
+        };
+        self.policy_with(&private, session_dir, application_dirs)
+    }
+
+    /// Returns the policy of a session with this directory, which hides `private` files.
     ///
     /// No rule shows the state of sessions, because a command that reads the token of a server
     /// would have the rights of a client.
-    pub(super) fn policy(
+    fn policy_with(
         &self,
+        private: &[PathBuf],
         session_dir: &Path,
         application_dirs: ApplicationDirs,
     ) -> Result<Policy, SessionError> {
@@ -194,13 +217,13 @@ impl Preparation<'_> {
         let Exceptions { reads, writes } = self.exceptions()?;
         let mut builder = match &self.spec.policy {
             Some(config) => Policy::custom(session_dir, config.clone()),
-            None => private_files()
-                .iter()
-                .fold(Policy::session(session_dir), |builder, path| builder.deny_read(path)),
-        }
-        .home(&home)
-        .sessions_root(&self.settings.home.sessions_root())
-        .application_dir(self.settings.home.path());
+            None => Policy::session(session_dir),
+        };
+        builder = private.iter().fold(builder, |builder, path| builder.deny_read(path));
+        builder = builder
+            .home(&home)
+            .sessions_root(&self.settings.home.sessions_root())
+            .application_dir(self.settings.home.path());
         builder = builder.seal(&canonical(self.settings.home.state_root()));
         if application_dirs == ApplicationDirs::Hidden {
             for dir in &self.settings.application_dirs {

@@ -19,15 +19,31 @@ static LAST_WALK: Mutex<Option<(Instant, Vec<PathBuf>)>> = Mutex::new(None);
 /// Returns the files and directories in `/etc` that other users cannot read; nothing if this
 /// process does not run as root.
 pub(super) fn private_files() -> Vec<PathBuf> {
-    // The owner of the directory is the effective user (`proc_pid(5)`).
-    if !fs::metadata("/proc/self").is_ok_and(|own| own.uid() == 0) {
+    if !is_root() {
         return Vec::new();
     }
     let mut last = lock(&LAST_WALK);
     match &*last {
-        Some((walked, found)) if walked.elapsed() < MAX_AGE => found.clone(),
+        Some((walked, found)) if is_fresh(*walked) => found.clone(),
         _ => last.insert((Instant::now(), below(Path::new(CONFIGURATION)))).1.clone(),
     }
+}
+
+/// Begins the search of [`private_files`] in another thread, because it takes a millisecond.
+pub(super) fn begin_search() {
+    let is_done = || lock(&LAST_WALK).as_ref().is_some_and(|(walked, _)| is_fresh(*walked));
+    if is_root() && !is_done() {
+        tokio::task::spawn_blocking(private_files);
+    }
+}
+
+fn is_root() -> bool {
+    // The owner of the directory is the effective user (`proc_pid(5)`).
+    fs::metadata("/proc/self").is_ok_and(|own| own.uid() == 0)
+}
+
+fn is_fresh(walked: Instant) -> bool {
+    walked.elapsed() < MAX_AGE
 }
 
 /// Returns the topmost files and directories below a directory that other users cannot read.

@@ -115,6 +115,56 @@ impl SessionSpec {
         self
     }
 
+    /// Uses these settings instead of the default policy.
+    #[must_use]
+    pub fn policy(mut self, settings: SandboxRuntimeConfig) -> Self {
+        self.policy = Some(settings);
+        self
+    }
+
+    /// Lets commands also read a path of the host.
+    #[must_use]
+    pub fn allow_read(mut self, path: impl Into<PathBuf>) -> Self {
+        self.allow_read.push(path.into());
+        self
+    }
+
+    /// Lets commands also read and write a path of the host.
+    #[must_use]
+    pub fn allow_write(mut self, path: impl Into<PathBuf>) -> Self {
+        self.allow_write.push(path.into());
+        self
+    }
+
+    /// Hides a path of the host from commands, except for what [`SessionSpec::allow_read`] names
+    /// below it.
+    #[must_use]
+    pub fn deny_read(mut self, path: impl Into<PathBuf>) -> Self {
+        self.deny_read.push(path.into());
+        self
+    }
+
+    /// Lets no command write a path.
+    #[must_use]
+    pub fn deny_write(mut self, path: impl Into<PathBuf>) -> Self {
+        self.deny_write.push(path.into());
+        self
+    }
+
+    /// Mirrors files by these rules instead of those of all sessions.
+    #[must_use]
+    pub fn ignore(mut self, rules: IgnoreRules) -> Self {
+        self.ignore = Some(rules);
+        self
+    }
+
+    /// Keeps superseded versions in the store for this time, instead of that of all sessions.
+    #[must_use]
+    pub fn retention(mut self, time: Duration) -> Self {
+        self.retention = Some(time);
+        self
+    }
+
     /// Allows connections to hosts. Without allowed hosts, a session has no network.
     #[must_use]
     pub fn network(mut self, network: NetworkSpec) -> Self {

@@ -188,12 +188,9 @@ impl Server {
             let reason = "the descriptors are not those of the streams";
             return Ok(Some(Rejection::Invalid(reason.to_owned())));
         };
-        let guard = match self.gate.begin() {
-            Ok(guard) => guard,
+        let (guard, session) = match self.admit() {
+            Ok(admitted) => admitted,
             Err(refusal) => return Ok(Some(Rejection::Gate(refusal))),
-        };
-        let Some(session) = self.session.upgrade() else {
-            return Ok(Some(Rejection::Gate(NotAdmitted::Draining)));
         };
         channel.send(&Frame::new(answer::ACCEPTED, id, &())?).await?;
         let (redact, lifetime) = (request.redact, request.lifetime);

@@ -15,7 +15,7 @@ use super::file_methods::{
 };
 use super::fingerprint::{Fingerprint, Settings};
 use super::frame::{Channel, Frame};
-use super::gate::{Gate, NotAdmitted};
+use super::gate::{CallGuard, Gate, NotAdmitted};
 use super::greeting::{HELLO, Hello, SessionFacts, Welcome};
 use super::methods::{
     Bash, Call, CallFailure, Close, CollectGarbage, Delete, EditFile, FindFiles, InstallSkills,
@@ -203,6 +203,13 @@ impl Server {
         }
     }
 
+    /// Admits a call to the session.
+    pub(super) fn admit(&self) -> Result<(CallGuard, Arc<LocalSession>), NotAdmitted> {
+        let guard = self.gate.begin()?;
+        let session = self.session.upgrade().ok_or(NotAdmitted::Draining)?;
+        Ok((guard, session))
+    }
+
     /// Runs a call and sends its output. Cancels the call if the client closes the connection.
     async fn run<C: Call + DeserializeOwned>(
         &self,
@@ -214,12 +221,9 @@ impl Server {
             Err(error) => return Ok(Some(invalid(&error))),
         };
         call.attach(std::mem::take(&mut frame.descriptors));
-        let guard = match self.gate.begin() {
-            Ok(guard) => guard,
+        let (guard, session) = match self.admit() {
+            Ok(admitted) => admitted,
             Err(refusal) => return Ok(Some(Rejection::Gate(refusal))),
-        };
-        let Some(session) = self.session.upgrade() else {
-            return Ok(Some(Rejection::Gate(NotAdmitted::Draining)));
         };
         if matches!(C::METHOD, Close::METHOD | Delete::METHOD)
             && let Ok(peer) = channel.stream().peer()

@@ -176,7 +176,7 @@ async fn redaction_can_be_turned_off() {
     let source = Changing::new(true);
     source.set(Some("first-value"));
     let source = Arc::clone(&source);
-    let fixture = Fixture::with(|builder| builder.variables(source).redact(false));
+    let fixture = Fixture::with(|builder| builder.variables(source).without_redaction());
     let session = fixture.open("s1").await;
     let shown = session.bash("echo $TOKEN").await.unwrap();
     assert_eq!((shown.stdout.as_str(), shown.redacted.len()), ("first-value\n", 0));

@@ -11,8 +11,8 @@ use std::time::SystemTime;
 use policy::{MountOp, MountPlan};
 use rustix::fs::CWD;
 
+use super::changes::{FileId, changed, stat};
 use super::outstanding::LAG;
-use super::quarantine::{FileId, changed, stat};
 
 /// The paths of a plan, as the last look has found them.
 #[derive(Debug, Default)]

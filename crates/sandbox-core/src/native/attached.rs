@@ -13,11 +13,13 @@ use tokio::time::sleep_until;
 
 use super::attached_outcome::{AttachedEvent, AttachedOutcome};
 use super::connection::Connection;
+use super::memory_kills::KillWatch;
 use super::outcome::{Message, Outcome, Report, next_message};
 use super::outstanding::Began;
 use super::pseudo_terminal::{PseudoTerminal, TerminalSize};
-use super::refresh::{Mounts, Settled};
+use super::refresh::Mounts;
 use super::request;
+use super::settlement::Settled;
 use super::size::SizeWatch;
 use super::stdio::{Pumps, Stdio};
 use super::terminal::{Job, Terminal, continue_is_certain, open_pair, stop};
@@ -59,8 +61,7 @@ pub struct AttachedCommand {
     /// The command has a pseudo-terminal whose outer end the caller has.
     has_own_terminal: bool,
     is_killed: bool,
-    /// The count of processes that were killed for their memory before the command.
-    memory_kills: u64,
+    kills: KillWatch,
     connection: Arc<Connection>,
     mounts: Arc<Mounts>,
 }
@@ -130,7 +131,7 @@ async fn send(
 ) -> Result<AttachedCommand, ExecError> {
     let (channel, end) = UnixStream::pair()
         .map_err(|source| ExecError::Host { operation: "create a socket", source })?;
-    let memory_kills = connection.memory_kills();
+    let kills = connection.watch_memory_kills();
     connection.send(body, [stdin, stdout, stderr, end.as_fd()]).await?;
     let (report, signals) = channel.into_split();
     let (connection, mounts) = (Arc::clone(connection), Arc::clone(mounts));
@@ -150,7 +151,7 @@ async fn send(
         is_stop_requested: false,
         has_own_terminal: false,
         is_killed: false,
-        memory_kills,
+        kills,
         connection,
         mounts,
     })
@@ -261,7 +262,7 @@ impl AttachedCommand {
                         continue;
                     }
                     Err(ExecError::Ended { .. })
-                        if self.connection.end_after_memory_kill(self.memory_kills) =>
+                        if self.connection.end_after_memory_kill(&mut self.kills) =>
                     {
                         Message::Report(Report::out_of_memory())
                     }
@@ -293,6 +294,7 @@ impl AttachedCommand {
                 Message::Lingers => self.lingers_until = Some(Instant::now() + self.linger),
                 Message::Killed(names) => self.killed = names,
                 Message::Report(report) => {
+                    self.kills.settle(report.limit);
                     let (unroutable, watched_creations) =
                         (report.unroutable, report.watched_creations);
                     let (killed, timed_out, outgrew) = (Vec::new(), false, self.outgrew);

@@ -130,14 +130,6 @@ impl SessionGroup {
         &self.path
     }
 
-    /// Returns the number of processes that the kernel has killed in the group and below, because
-    /// memory had run out. It has those of removed groups too.
-    pub(super) fn memory_kills(&self) -> u64 {
-        let events = std::fs::read_to_string(self.path.join("memory.events")).unwrap_or_default();
-        let count = events.lines().find_map(|line| line.strip_prefix("oom_kill "));
-        count.and_then(|count| count.parse().ok()).unwrap_or(0)
-    }
-
     /// Releases the lock. Init now runs in the group, which protects it from removal.
     pub(super) fn unlock(&mut self) {
         self.lock = None;

@@ -17,6 +17,7 @@ use super::access::OwnerAccess;
 use super::error::{OpenError, host_error};
 use super::exchange::exchange;
 use super::memory_file::memory_file;
+use super::memory_kills::KillWatch;
 use super::network::NetworkError;
 use super::process::{InitProcess, StartedInit};
 use super::shell;
@@ -227,17 +228,17 @@ impl Connection {
         }
     }
 
-    /// Returns the number of processes that were killed for their memory. The caller reads it
-    /// before a command, for [`Connection::end_after_memory_kill`].
-    pub(super) fn memory_kills(&self) -> u64 {
-        self.init.memory_kills()
+    /// Watches the processes that are killed for their memory while a command runs. The caller has
+    /// not sent the command yet.
+    pub(super) fn watch_memory_kills(&self) -> KillWatch {
+        self.init.watch_memory_kills()
     }
 
-    /// Begins to end the session if one more process was killed for its memory than `before`. The
-    /// caller knows that the worker of a command was killed, so processes of that command may be
+    /// Begins to end the session if a process was killed for its memory while a command ran. The
+    /// caller knows that the worker of the command was killed, so processes of that command may be
     /// alive until the session has ended. Returns whether the session ends.
-    pub(super) fn end_after_memory_kill(&self, before: u64) -> bool {
-        let is_killed = self.memory_kills() > before;
+    pub(super) fn end_after_memory_kill(&self, kills: &mut KillWatch) -> bool {
+        let is_killed = kills.has_seen_kill();
         if is_killed {
             self.begin_to_end("the memory of a command had run out");
         }

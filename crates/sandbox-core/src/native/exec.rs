@@ -11,8 +11,9 @@ use tokio::net::unix::pipe;
 use super::connection::Connection;
 use super::outcome::{Outcome, wait_exit};
 use super::prestart::{self, Prestart};
-use super::refresh::{Mounts, Settled};
+use super::refresh::Mounts;
 use super::request;
+use super::settlement::Settled;
 use super::streams::{Activity, CommandPipes, OutputWatch, capture, command_pipes, pipe_pair};
 use super::wire;
 use crate::sandbox::streams::feed;
@@ -30,7 +31,7 @@ pub(super) async fn exec(
     let started = Instant::now();
     let running = prestart.begin();
     let began = mounts.begin();
-    let memory_kills = connection.memory_kills();
+    let mut kills = connection.watch_memory_kills();
     let host = |operation| move |source: io::Error| ExecError::Host { operation, source };
     let (pipes, stdin) = match prestart.take(connection, &spec) {
         Some(pipes) => (pipes, None),
@@ -50,11 +51,12 @@ pub(super) async fn exec(
         feed(stdin, &spec.stdin),
     );
     let outcome = match outcome {
-        Err(ExecError::Ended { .. }) if connection.end_after_memory_kill(memory_kills) => {
+        Err(ExecError::Ended { .. }) if connection.end_after_memory_kill(&mut kills) => {
             Outcome::out_of_memory()
         }
         outcome => outcome?,
     };
+    kills.settle(outcome.report.limit);
     let status = outcome.status(connection.shell(), connection.working_dir(&spec))?;
     let Settled { quarantined, sandbox_ended } =
         mounts.settle(&began, outcome.report.watched_creations).await;

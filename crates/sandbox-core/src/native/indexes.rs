@@ -16,8 +16,9 @@ use policy::git_index::{self, IndexFile, IndexFlaw};
 use policy::{MountPlan, ZoneKind};
 use rustix::fs::{FileType, Mode, OFlags};
 
+use super::changes::{FileId, changed, open_directory, stat};
 use super::outstanding::LAG;
-use super::quarantine::{Aside, FileId, changed, clear, clear_to, open_directory, stat};
+use super::quarantine::{Aside, clear, clear_to};
 use super::refs::AcceptedRefs;
 use super::tree::is_too_deep;
 use super::zones::{UNSEARCHED, entries, open_readable};

@@ -3,9 +3,9 @@
 //!
 //! That tier cannot close a part of a writable directory. So a sandbox does not open if the policy
 //! has such a part, unless its caller accepts that. A command must not make one, or the sandbox
-//! would not open again. Init denies it early, with the weakness that `quarantine` describes, and a
-//! command can move a directory with such a name in it. So the host compiles the policy after each
-//! command, and quarantines what is new.
+//! would not open again. Init denies it early, with the weakness that `denied_paths` describes, and
+//! a command can move a directory with such a name in it. So the host compiles the policy after
+//! each command, and quarantines what is new.
 
 use std::collections::BTreeSet;
 use std::fs::Permissions;
@@ -16,7 +16,8 @@ use std::time::SystemTime;
 
 use policy::{Access, LaterFiles, MountPlan, Policy};
 
-use super::quarantine::{changed, clear, open_directory, stat};
+use super::changes::{changed, open_directory, stat};
+use super::quarantine::clear;
 use super::tree::{SessionDirectories, compile, is_too_deep};
 use crate::files::{by_descriptor, with_access};
 use crate::internal::lock;

@@ -19,7 +19,8 @@ const SIGKILL: u32 = 9;
 pub(super) struct Report {
     kind: u32,
     value: u32,
-    limit: u32,
+    /// The limit that the control group has enforced, as `LIMIT_…`.
+    pub(super) limit: u32,
     /// Number of connections without a route in this session while the command ran.
     pub(super) unroutable: u32,
     /// Number of files created in this session under a watched name.

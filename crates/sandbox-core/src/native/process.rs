@@ -5,7 +5,7 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::MemfdFlags;
@@ -19,6 +19,7 @@ use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, getpid};
 use super::cgroup::SessionGroup;
 use super::error::{OpenError, host_error};
 use super::memory_file::memory_file;
+use super::memory_kills::{KillWatch, MemoryKills};
 use super::temporary::TemporaryDir;
 use super::{remedy, wire};
 use crate::internal::lock;
@@ -61,6 +62,7 @@ pub(super) struct InitProcess {
     pid: Pid,
     /// Becomes readable when init has exited.
     pidfd: OwnedFd,
+    memory_kills: Arc<MemoryKills>,
     kept: Mutex<KeptResources>,
     /// Set in a child of the process that started init.
     is_disowned: bool,
@@ -70,7 +72,7 @@ pub(super) struct InitProcess {
 /// stragglers.
 #[derive(Debug, Default)]
 struct KeptResources {
-    group: Option<SessionGroup>,
+    _group: Option<SessionGroup>,
     temporary: Option<TemporaryDir>,
 }
 
@@ -110,8 +112,9 @@ pub(super) fn start(
     if let Some(group) = &mut group {
         group.unlock();
     }
-    let kept = Mutex::new(KeptResources { group, temporary: None });
-    let process = InitProcess { pid, pidfd, kept, is_disowned: false };
+    let memory_kills = MemoryKills::of(group.as_ref());
+    let kept = Mutex::new(KeptResources { _group: group, temporary: None });
+    let process = InitProcess { pid, pidfd, memory_kills, kept, is_disowned: false };
     Ok(StartedInit { control, updates, process, setup, tmp })
 }
 
@@ -134,10 +137,9 @@ impl InitProcess {
         lock(&self.kept).temporary = Some(temporary);
     }
 
-    /// Returns the number of processes of the session that the kernel has killed because the memory
-    /// of a command had run out: 0 without a control group, and after the end of the session.
-    pub(super) fn memory_kills(&self) -> u64 {
-        lock(&self.kept).group.as_ref().map_or(0, SessionGroup::memory_kills)
+    /// Watches the processes of the session that are killed for their memory while a command runs.
+    pub(super) fn watch_memory_kills(&self) -> KillWatch {
+        self.memory_kills.watch()
     }
 
     pub(super) fn pid(&self) -> u32 {

@@ -14,9 +14,9 @@ use std::time::SystemTime;
 use rustix::fs::FileType;
 use rustix::io::Errno;
 
+use super::changes::{FileId, changed, open_directory, stat};
 use super::indexes::{Flawed, read_start};
 use super::outstanding::LAG;
-use super::quarantine::{FileId, changed, open_directory, stat};
 use super::zones::{entries, is_unreachable, open_readable};
 
 /// Directory of the refs, and the beginning of the name of each (`gitrepository-layout(5)`).

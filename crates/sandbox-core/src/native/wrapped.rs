@@ -24,12 +24,14 @@ use rustix::process::{Pid, geteuid, getpid};
 use super::attached_outcome::AttachedOutcome;
 use super::connection::Connection;
 use super::memory_file::memory_file;
+use super::memory_kills::KillWatch;
 use super::outcome::{Outcome, Report};
 use super::outstanding::Began;
 use super::process::PROGRAM;
-use super::refresh::{Mounts, Settled};
+use super::refresh::Mounts;
 use super::registry::{MAX_COMMANDS, Registry};
 use super::request;
+use super::settlement::Settled;
 use super::size::SizeWatch;
 use super::stdio::{Pumps, Stdio};
 use super::wire;
@@ -203,6 +205,7 @@ struct Started {
     began: Began,
     pumps: Pumps,
     size: SizeWatch,
+    kills: KillWatch,
     /// Another descriptor of the client's end of the channel. The command ends when both are
     /// closed, and this thread notices when the client exits.
     channel: UnixStream,
@@ -241,6 +244,7 @@ impl Session {
             .map_err(io::Error::other)?;
         let [stdin, stdout, stderr] = &streams;
         let ends = [stdin.as_fd(), stdout.as_fd(), stderr.as_fd(), end.as_fd()];
+        let kills = connection.watch_memory_kills();
         connection.send_blocking(&body, ends, TIMEOUT).map_err(io::Error::other)?;
         let milliseconds =
             |time: Duration| i32::try_from(time.as_millis()).unwrap_or(i32::MAX).to_le_bytes();
@@ -255,6 +259,7 @@ impl Session {
             began,
             pumps,
             size,
+            kills,
             channel,
             _running: running,
         })
@@ -297,6 +302,7 @@ impl Started {
         };
         std::mem::take(&mut self.pumps).finish();
         let report = Report::of(&report);
+        self.kills.settle(report.limit);
         let (unroutable, watched_creations) = (report.unroutable, report.watched_creations);
         let timed_out = self.began_at.1.elapsed() >= self.spec.timeout && report.was_killed();
         let ended = Outcome { report, timed_out, outgrew, killed: Vec::new() };

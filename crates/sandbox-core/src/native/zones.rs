@@ -1,7 +1,7 @@
 //! Search for the names that a zone of the creation rules denies.
 //!
-//! Init denies their creation early, with the weakness that `quarantine` describes. Zones reach to
-//! any depth, so the host looks through them after a command:
+//! Init denies their creation early, with the weakness that `denied_paths` describes. Zones reach
+//! to any depth, so the host looks through them after a command:
 //!
 //! 1. A directory that has not changed since the last search is not listed again.
 //! 2. In one that has changed, an entry is new if it has changed since the command began.
@@ -20,9 +20,9 @@ use policy::{MountPlan, Zone, ZoneKind};
 use rustix::fs::{CWD, Dir, FileType, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
+use super::changes::{FileId, Times, changed, open_directory, stat};
 use super::closed::closed_directories;
 use super::outstanding::LAG;
-use super::quarantine::{FileId, Times, changed, open_directory, stat};
 use crate::files::with_access;
 
 /// Maximum number of directories that are recorded. An opening searches 200,000 of them and closes
@@ -275,7 +275,7 @@ impl<F: Fn(&Path) -> bool> Search<'_, F> {
                 }
                 let entry_path = path.join(name);
                 let Ok(entry) = stat(&dir, name) else { continue };
-                let (id, changed) = (FileId::of(&entry), super::quarantine::changed(&entry));
+                let (id, changed) = (FileId::of(&entry), super::changes::changed(&entry));
                 let is_quarantined = self.quarantined.get(&entry_path) == Some(&id);
                 let is_of_user = self.of_user.get(&entry_path) == Some(&(id, changed));
                 if is_quarantined || is_of_user || (self.is_fixed)(&entry_path) {

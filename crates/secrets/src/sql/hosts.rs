@@ -39,7 +39,7 @@ impl VariableHosts {
             Ok(Column::Object(object)) => object,
             Err(_) => return Err(SkipReason::InvalidHosts),
         };
-        let mut mask = MaskSpec::new(object.hosts).parts(object.parts.into_iter().map(Into::into));
+        let mut mask = MaskSpec::new(object.hosts).parts(object.parts);
         mask.allows_plaintext = object.plaintext;
         mask.allows_shared_domains = object.shared_domains;
         Ok(Some(Self { mask, is_masked: object.masked }))
@@ -47,14 +47,9 @@ impl VariableHosts {
 
     /// Returns the text of the column.
     pub(super) fn to_column(&self) -> String {
-        let parts = self.mask.parts.iter().map(|part| match part {
-            RequestPart::Headers => Part::Headers,
-            RequestPart::Query => Part::Query,
-            RequestPart::Body => Part::Body,
-        });
         let object = Object {
             hosts: self.mask.hosts.clone(),
-            parts: parts.collect(),
+            parts: self.mask.parts.clone(),
             masked: self.is_masked,
             plaintext: self.mask.allows_plaintext,
             shared_domains: self.mask.allows_shared_domains,
@@ -77,8 +72,8 @@ enum Column {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct Object {
     hosts: Vec<String>,
-    #[serde(rename = "in", default = "default_parts")]
-    parts: Vec<Part>,
+    #[serde(rename = "in", default = "default_parts", with = "part_names")]
+    parts: Vec<RequestPart>,
     #[serde(default = "yes")]
     masked: bool,
     #[serde(default)]
@@ -99,26 +94,35 @@ impl Default for Object {
     }
 }
 
-#[derive(Clone, Copy, Deserialize, PartialEq, Serialize)]
-#[serde(rename_all = "lowercase")]
-enum Part {
-    Headers,
-    Query,
-    Body,
-}
+/// Parts of a request as a list of their names.
+mod part_names {
+    use serde::de::{Error, Unexpected};
+    use serde::{Deserialize, Deserializer, Serializer};
 
-impl From<Part> for RequestPart {
-    fn from(part: Part) -> Self {
-        match part {
-            Part::Headers => Self::Headers,
-            Part::Query => Self::Query,
-            Part::Body => Self::Body,
-        }
+    use crate::mask::RequestPart;
+
+    pub(super) fn serialize<S: Serializer>(
+        parts: &[RequestPart],
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(parts.iter().map(|part| part.name()))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Vec<RequestPart>, D::Error> {
+        let names = Vec::<String>::deserialize(deserializer)?;
+        let part = |name: String| {
+            let unknown =
+                || D::Error::invalid_value(Unexpected::Str(&name), &"a part of a request");
+            RequestPart::named(&name).ok_or_else(unknown)
+        };
+        names.into_iter().map(part).collect()
     }
 }
 
-fn default_parts() -> Vec<Part> {
-    vec![Part::Headers, Part::Query]
+fn default_parts() -> Vec<RequestPart> {
+    MaskSpec::new([""; 0]).parts
 }
 
 fn yes() -> bool {
@@ -149,7 +153,8 @@ mod tests {
     #[test]
     fn an_unknown_form_is_not_guessed() {
         assert_eq!(VariableHosts::parse(""), Ok(None));
-        for column in [" ", "a.test", "{}", "[1]", "null", r#"{"hosts":["a.test"],"mask":false}"#] {
+        let unknown = [r#"{"hosts":["a.test"],"mask":false}"#, r#"{"hosts":[],"in":["Body"]}"#];
+        for column in [" ", "a.test", "{}", "[1]", "null"].into_iter().chain(unknown) {
             assert_eq!(VariableHosts::parse(column), Err(SkipReason::InvalidHosts), "{column}");
         }
     }

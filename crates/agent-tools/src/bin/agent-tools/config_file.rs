@@ -37,6 +37,12 @@ pub(crate) fn apply(command: &Command, home: &Path) -> Result<Option<Command>, F
     }
 }
 
+/// Returns whether a home has no such file.
+pub(crate) fn is_absent(home: &Path) -> bool {
+    let absent = [std::io::ErrorKind::NotFound, std::io::ErrorKind::NotADirectory];
+    std::fs::metadata(home.join(FILE)).is_err_and(|error| absent.contains(&error.kind()))
+}
+
 fn apply_text(command: &Command, file: &Path, text: &str) -> Result<Command, Failure> {
     let source = Source { file, text };
     let table = DeTable::parse(text).map_err(|error| {

@@ -130,9 +130,11 @@ impl Context {
             .progress(Arc::new(TransferProgress::new(self.bars())))
             .durability(self.global.durability())
             .listing_age(LISTING_AGE)
-            .redact(!self.global.no_redact)
             .rules(if self.global.reference { Rules::Reference } else { Rules::Standard })
             .tier(self.tier());
+        if self.global.no_redact {
+            builder = builder.without_redaction();
+        }
         for key in self.skill_keys()? {
             builder = builder.skill_key(key);
         }

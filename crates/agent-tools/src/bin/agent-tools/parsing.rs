@@ -13,9 +13,15 @@ use clap::{Arg, ArgMatches, Command, CommandFactory, Error, FromArgMatches};
 use crate::failure::Failure;
 use crate::{Cli, advice, config_file, examples, output};
 
+/// The beginning of the names of all variables that set an option.
+const VARIABLES: &str = "AGENT_TOOLS_";
+
 /// Parses the command line. An option comes before a variable, and that before the configuration
 /// file. A variable that is empty counts as unset.
 pub(crate) fn parse() -> Result<Cli, ExitCode> {
+    if let Some(cli) = parse_plain() {
+        return Ok(cli);
+    }
     let plain = without_empty_variables(command());
     let parsed = Parsed::new(&plain);
     let home = match &parsed.result {
@@ -43,6 +49,22 @@ pub(crate) fn parse() -> Result<Cli, ExitCode> {
     let matches = configured.matches()?;
     advice::note(matches);
     Cli::from_arg_matches(matches).map_err(|error| report(&configured.command, &error))
+}
+
+/// Parses a valid command line with neither an empty variable nor a configuration file behind it.
+/// That needs no copies of the command and no examples, which take longer than all else.
+fn parse_plain() -> Option<Cli> {
+    let is_ours = |name: &OsStr| name.as_bytes().starts_with(VARIABLES.as_bytes());
+    if std::env::vars_os().any(|(name, value)| value.is_empty() && is_ours(&name)) {
+        return None;
+    }
+    let matches = Cli::command().try_get_matches().ok()?;
+    if !home(&matches).is_none_or(|home| config_file::is_absent(&home)) {
+        return None;
+    }
+    let cli = Cli::from_arg_matches(&matches).ok()?;
+    advice::note(&matches);
+    Some(cli)
 }
 
 /// The words of the command line, as a command has understood them.
@@ -199,4 +221,23 @@ fn without_empty_variables(command: Command) -> Command {
         }
     };
     command.mut_args(reset).mut_subcommands(without_empty_variables)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn other_variables(command: &Command, found: &mut Vec<String>) {
+        let variables = command.get_arguments().filter_map(Arg::get_env);
+        let names = variables.map(|name| name.to_string_lossy().into_owned());
+        found.extend(names.filter(|name| !name.starts_with(VARIABLES)));
+        command.get_subcommands().for_each(|command| other_variables(command, found));
+    }
+
+    #[test]
+    fn the_variables_of_all_options_have_one_prefix() {
+        let mut found = Vec::new();
+        other_variables(&command(), &mut found);
+        assert!(found.is_empty(), "{found:?}");
+    }
 }

@@ -9,7 +9,8 @@ use agent_tools::secrets::sql::{Encryption, VariableHosts, VariableSummary};
 use agent_tools::secrets::{
     LoadedVariables, MaskSpec, Masks, RequestPart, SkipReason, SourceError, VariableSource,
 };
-use clap::{Args, Subcommand, ValueEnum};
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use clap::{Args, Subcommand};
 use egress::MasksError;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
@@ -68,8 +69,14 @@ pub(crate) struct SetArgs {
     host: Vec<String>,
     /// Parts of a request that get the value [default: headers,query]. A server can return what it
     /// gets in a body.
-    #[arg(long = "in", value_name = "PART", value_delimiter = ',', requires = "host")]
-    parts: Vec<Part>,
+    #[arg(
+        long = "in",
+        value_name = "PART",
+        value_delimiter = ',',
+        value_parser = request_part(),
+        requires = "host"
+    )]
+    parts: Vec<RequestPart>,
     /// Let requests without TLS have the value too.
     #[arg(long, requires = "host")]
     allow_plaintext: bool,
@@ -81,21 +88,10 @@ pub(crate) struct SetArgs {
     unmasked: bool,
 }
 
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum Part {
-    Headers,
-    Query,
-    Body,
-}
-
-impl From<Part> for RequestPart {
-    fn from(part: Part) -> Self {
-        match part {
-            Part::Headers => Self::Headers,
-            Part::Query => Self::Query,
-            Part::Body => Self::Body,
-        }
-    }
+/// Returns the parser of a part of a request, by its name.
+fn request_part() -> impl TypedValueParser<Value = RequestPart> {
+    let names = PossibleValuesParser::new(RequestPart::ALL.map(RequestPart::name));
+    names.try_map(|name| RequestPart::named(&name).ok_or("it is no part of a request"))
 }
 
 /// The change of a variable's hosts.
@@ -144,7 +140,7 @@ impl SetArgs {
         }
         let mut mask = MaskSpec::new(&self.host);
         if !self.parts.is_empty() {
-            mask = mask.parts(self.parts.iter().copied().map(Into::into));
+            mask = mask.parts(self.parts.iter().copied());
         }
         if self.allow_plaintext {
             mask = mask.allow_plaintext();
@@ -334,13 +330,7 @@ fn line(variable: &VariableSummary) -> String {
 }
 
 fn parts(mask: &MaskSpec) -> Vec<&'static str> {
-    let name = |part: &RequestPart| match part {
-        RequestPart::Headers => "headers",
-        RequestPart::Query => "query",
-        RequestPart::Body => "body",
-        _ => "other",
-    };
-    mask.parts.iter().map(name).collect()
+    mask.parts.iter().map(|part| part.name()).collect()
 }
 
 async fn remove(context: &Context, name: &str) -> Result<ExitCode, Failure> {

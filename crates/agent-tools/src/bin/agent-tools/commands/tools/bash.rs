@@ -9,7 +9,8 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use agent_tools::{
-    BashOptions, BashOutput, InputFrom, OutputTo, Process, ProcessInput, Session, Spawn, printable,
+    BashOptions, BashOutput, InputFrom, OutputTo, Process, ProcessInput, Session, SessionsBuilder,
+    Spawn, printable,
 };
 use clap::Args;
 use sandbox_core::read_terminal;
@@ -71,7 +72,7 @@ pub(super) async fn run(context: &Context, args: Bash) -> Result<ExitCode, Failu
     let command = script(&args.command);
     let TimeArgs { timeout, linger } = args.times;
     // The next command has another sandbox, with a `/tmp` of its own.
-    let open = context.open_with(&args.session, |builder| builder.keep_output(false));
+    let open = context.open_with(&args.session, SessionsBuilder::without_kept_output);
     if context.prints_json() || args.max_output.is_some() {
         let mut options = BashOptions::default();
         (options.timeout, options.linger) = (Some(timeout), Some(linger));

@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::io::{IsTerminal as _, stdin, stdout};
 use std::process::ExitCode;
 
-use agent_tools::{ProcessOutput, Spawn};
+use agent_tools::{ProcessOutput, SessionsBuilder, Spawn};
 use clap::Args;
 use sandbox_core::RawTerminal;
 use tokio::io::AsyncReadExt;
@@ -44,7 +44,7 @@ pub(super) async fn run(context: &Context, args: Shell) -> Result<ExitCode, Fail
         words => Spawn::command(script(words)),
     };
     args.place.apply(&mut spawn);
-    let open = context.open_with(&args.session, |builder| builder.keep_output(false));
+    let open = context.open_with(&args.session, SessionsBuilder::without_kept_output);
     use_session_with_attention(open, async |session, attention| {
         spawn.terminal = Some(RawTerminal::size_of(stdin()));
         let mut sizes = signal(SignalKind::window_change()).map_err(Failure::not_run)?;
