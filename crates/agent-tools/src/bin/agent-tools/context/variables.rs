@@ -20,9 +20,9 @@ impl Context {
                 schemes::check(url, &schemes::VARIABLES)?;
                 if variable_source::is_dotenv(url) {
                     return Err(Failure::not_run_text(format!(
-                        "{} takes a database, and no option reads the `.env` file {url}; store each \
-                         of its variables with `agent-tools variable set NAME`, or read the file in \
-                         Rust with `secrets::DotenvSource`",
+                        "{} takes a database, and no option reads the `.env` file {url}; store \
+                         each of its variables with `agent-tools variable set NAME`, or read the \
+                         file in Rust with `secrets::DotenvSource`",
                         origins::name("--variables")
                     )));
                 }
