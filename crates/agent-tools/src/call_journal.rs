@@ -11,6 +11,7 @@ use secrets::Redactor;
 use serde::{Deserialize, Serialize};
 
 use crate::journal_file::{self, JournalFile, JournalNames};
+use crate::redaction::whole_end;
 use crate::session::LocalSession;
 use crate::times;
 use crate::tool_error::ToolError;
@@ -266,7 +267,7 @@ impl Drop for Running<'_> {
 fn recorded(text: &str, redactor: &Redactor) -> String {
     let redacted = redactor.redact(text);
     match redacted.char_indices().nth(MAX_CHARS) {
-        Some((cut, _)) => format!("{}…", &redacted[..cut]),
+        Some((cut, _)) => format!("{}…", &redacted[..whole_end(redacted.as_bytes(), cut)]),
         None => redacted.into_owned(),
     }
 }
@@ -285,7 +286,7 @@ mod tests {
         );
         let long = format!("{}s3cret-value-of-some-length", "é".repeat(MAX_CHARS - 3));
         let cut = recorded(&long, &redactor);
-        assert_eq!(cut.chars().count(), MAX_CHARS + 1);
-        assert!(cut.ends_with("[re…"), "{cut}");
+        assert_eq!(cut.chars().count(), MAX_CHARS - 3 + 1);
+        assert!(cut.ends_with("é…"), "{cut}");
     }
 }

@@ -89,11 +89,16 @@ pub(crate) fn find(stderr: &str, command: &str, dir: &Path, judge: &impl Judge) 
     let lines = stderr.lines().rev().take(MAX_LINES);
     let lines = lines.filter(|line| hints::unprivileged_program(line).is_none());
     for complaint in lines.filter_map(|line| complaint(line, command)) {
+        let is_lookup = matches!(complaint, Complaint::Paths(_, FailedAccess::Lookup));
         let found = match complaint {
             Complaint::Host(name) => judge.host(&name).map(|reason| (name, "connect", reason)),
             Complaint::Paths(names, failed) => denied_path(&names, failed, &dirs, judge),
         };
-        let Some((target, access, Reason { rule, remedy })) = found else { continue };
+        let Some((target, access, Reason { rule, mut remedy })) = found else { continue };
+        if is_lookup && let Some(remedy) = &mut remedy {
+            // Nothing tells a hidden file from an absent one.
+            remedy.insert_str(0, "if it exists, ");
+        }
         if !denials.iter().any(|known| known.target == target && known.access == access) {
             let (moved_to, is_shared) = (None, false);
             denials.push(Denial { target, access, rule, remedy, moved_to, is_shared });
@@ -207,7 +212,8 @@ mod tests {
             let is_protected = path.starts_with("/usr") || path.ends_with(".git/config");
             let is_denied =
                 path.starts_with("/hidden") || (access == Access::Write && is_protected);
-            is_denied.then(|| Reason { rule: "the rule".to_owned(), remedy: None })
+            let remedy = || Some("use it".to_owned());
+            is_denied.then(|| Reason { rule: "the rule".to_owned(), remedy: remedy() })
         }
 
         fn protected_inside(&self, dir: &Path) -> Option<PathBuf> {
@@ -244,6 +250,18 @@ mod tests {
             (0..9).map(|n| format!("cat: /hidden/{n}: Permission denied\n")).collect();
         let last = [4, 5, 6, 7, 8].map(|n| format!("read /hidden/{n}"));
         check("", &many, &last.each_ref().map(String::as_str));
+    }
+
+    #[test]
+    fn the_remedy_of_a_path_that_may_be_absent_has_that_condition() {
+        for (line, remedy) in [
+            ("cat: /hidden/a: No such file or directory", "if it exists, use it"),
+            ("cat: /hidden/a: Permission denied", "use it"),
+            ("touch: cannot touch '/hidden/a': No such file or directory", "use it"),
+        ] {
+            let denials = find(line, "", Path::new("/s/dir"), &Rules);
+            assert_eq!(denials[0].remedy.as_deref(), Some(remedy), "{line}");
+        }
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use sandbox_core::PathError;
 
 use crate::error_kind::ErrorKind;
+use crate::redaction::{whole_end, whole_start};
 use crate::session::Session;
 use crate::tool_error::ToolError;
 
@@ -99,9 +100,10 @@ fn shorten(text: &str) -> String {
         return text.to_owned();
     }
     let kept = SHOWN_CHARACTERS / 2;
-    let start: String = text.chars().take(kept).collect();
-    let end: String = text.chars().skip(count - kept).collect();
-    format!("{start}…{end}")
+    let place = |character| text.char_indices().nth(character).map_or(text.len(), |(at, _)| at);
+    let start = whole_end(text.as_bytes(), place(kept));
+    let end = whole_start(text.as_bytes(), place(count - kept));
+    format!("{}…{}", &text[..start], &text[end..])
 }
 
 #[cfg(test)]

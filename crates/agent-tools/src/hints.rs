@@ -1,9 +1,13 @@
 //! Reasons for failures that no rule of the policy explains: the sandbox has no root, no
 //! privileges, no network, or is weaker.
 
+mod limits;
+
 use sandbox_core::{Tier, Weakness};
 
 use crate::printable::printable;
+
+pub(crate) use self::limits::exhausted;
 
 const NO_ROOT: &str = "the sandbox has no root and no package manager: sudo, su, apt-get and ping \
                        cannot work, so use the programs that are installed";
@@ -33,6 +37,10 @@ const OF_ROOT: [&str; 14] = [
     "sudo", "su", "doas", "pkexec", "apt", "apt-get", "dpkg", "yum", "dnf", "rpm", "apk", "pacman",
     "zypper", "ping",
 ];
+/// Programs in front of the one that failed, in messages.
+const SHELLS: [&str; 4] = ["bash", "sh", "dash", "zsh"];
+const STARTERS: [&str; 5] = ["env", "exec", "xargs", "nohup", "nice"];
+const ABSENT: &str = "No such file or directory";
 /// Programs that need other privileges, or services of the host.
 const PRIVILEGED: [&str; 33] = [
     "bwrap",
@@ -169,7 +177,7 @@ fn lacks_root(line: &str) -> bool {
         && ["/var/lib/dpkg", "/var/lib/apt", "/var/cache/apt", "locate package", "are you root"]
             .iter()
             .any(|part| line.contains(part));
-    is_apt || programs(line).any(|name| OF_ROOT.contains(&name))
+    is_apt || program(line).is_some_and(|name| OF_ROOT.contains(&name))
 }
 
 /// Returns the program that reports on this line that it lacks a privilege.
@@ -179,14 +187,26 @@ pub(crate) fn unprivileged_program(line: &str) -> Option<&str> {
         return Some(program);
     }
     let is_denied = UNPRIVILEGED.iter().any(|text| lower.contains(text));
-    is_denied.then(|| programs(line).find(|name| PRIVILEGED.contains(name))).flatten()
+    program(line).filter(|name| is_denied && PRIVILEGED.contains(name))
 }
 
-/// Returns the programs that a line can be a message of: `sudo: …`, `bash: line 1: sudo: …`,
-/// `bash: line 1: exec: sudo: …`, `/usr/bin/sudo: …`, and `env: 'sudo': …`.
-fn programs(line: &str) -> impl Iterator<Item = &str> {
-    let parts = line.split(": ").take(4).map(|part| part.trim_matches(['\'', '"', '‘', '’']));
-    parts.map(|part| part.rsplit('/').next().unwrap_or(part))
+/// Returns the program that a line is a message of: `sudo: …`, `bash: line 1: sudo: …`, `bash: line
+/// 1: exec: sudo: …`, `/usr/bin/sudo: …`, and `env: 'sudo': …`. Later parts are its arguments.
+fn program(line: &str) -> Option<&str> {
+    let mut is_of_shell = false;
+    for part in line.split(": ").take(4) {
+        let path = part.trim_matches(['\'', '"', '‘', '’']);
+        let name = path.rsplit('/').next().unwrap_or(path);
+        let number = name.strip_prefix("line ").unwrap_or(name);
+        if SHELLS.contains(&name) {
+            is_of_shell = true;
+        } else if !STARTERS.contains(&name) && number.parse::<u32>().is_err() {
+            // A shell says so of a file that it should open.
+            let is_file = is_of_shell && !path.contains('/') && line.ends_with(ABSENT);
+            return (!is_file).then_some(name);
+        }
+    }
+    None
 }
 
 fn changes_attributes(line: &str) -> bool {
@@ -233,8 +253,15 @@ mod tests {
         ] {
             check(line, &Tier::Namespaces, Some(NO_ROOT));
         }
-        for line in ["cat: sudoku: No such file", "E: 3 tests failed", "all is well", "suite: su x"]
-        {
+        for line in [
+            "cat: sudoku: No such file",
+            "cat: su: No such file or directory",
+            "bash: line 1: su: No such file or directory",
+            "grep: apt: Permission denied",
+            "E: 3 tests failed",
+            "all is well",
+            "suite: su x",
+        ] {
             check(line, &Tier::Namespaces, None);
         }
     }

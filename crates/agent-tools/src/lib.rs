@@ -136,7 +136,7 @@ pub use network::{
     ConnectionOutcome, Exposed, InvalidDestination, NetworkError, NetworkEvent, NetworkPreset,
     NetworkSpec, PresetError, Resolved, SandboxGate, SandboxNetwork, explain_host,
 };
-pub use output::{Artifact, ConflictNote, FileNote, OutputTail, PendingGroup};
+pub use output::{Artifact, ConflictNote, FileNote, OutputTail, PendingGroup, shortened_stream};
 pub use printable::{printable, printable_lines};
 pub use process::{
     InputFrom, Lifetime, OutputTo, Process, ProcessControl, ProcessInput, ProcessOutput,

@@ -1,5 +1,6 @@
 //! The tools of one session over the Model Context Protocol, on standard input and output.
 
+mod beginning;
 mod progress;
 mod skills;
 mod transport;

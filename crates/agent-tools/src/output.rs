@@ -9,7 +9,7 @@ use std::fmt::Write;
 use sandbox_core::CapturedStream;
 
 use crate::printable::Printable;
-use crate::redaction::Redaction;
+use crate::redaction::{Redaction, whole_end, whole_start};
 
 pub(crate) use self::kept::KeptOutputs;
 pub use self::notes::{Artifact, ConflictNote, FileNote, PendingGroup};
@@ -73,6 +73,14 @@ pub(crate) fn for_display(
     DisplayedStream { text, file }
 }
 
+/// Renders a stream of a process that has ended, whose values are replaced already: all of it, or
+/// its beginning and its end with a note between them. `max_units` counts UTF-16 units. `name` is
+/// that of the stream in the note.
+pub fn shortened_stream(name: &str, stream: &CapturedStream, max_units: usize) -> String {
+    let keep = |_: &[u8]| Err("its sandbox ends with the command".to_owned());
+    for_display(name, stream, max_units, &mut Redaction::new(None), keep).text
+}
+
 /// Renders a stream like the reference: all of it, or its beginning with a note.
 pub(crate) fn for_reference(
     name: &str,
@@ -82,7 +90,7 @@ pub(crate) fn for_reference(
 ) -> DisplayedStream {
     let content = redaction.part(&stream.bytes, 0..stream.bytes.len());
     let text = String::from_utf8_lossy(&content);
-    let head = &text[..fitting_bytes(text.chars(), max_units)];
+    let head = &text[..whole_end(text.as_bytes(), fitting_bytes(text.chars(), max_units))];
     let removed = text[head.len()..].encode_utf16().count() as u64 + stream.dropped_bytes;
     let text = match removed {
         0 => head.to_owned(),
@@ -93,9 +101,10 @@ pub(crate) fn for_reference(
 
 /// Returns the beginning and the end of a text, each at most half of `max_units` UTF-16 units.
 fn ends(text: &str, max_units: usize) -> (&str, &str) {
-    let (head, rest) = text.split_at(fitting_bytes(text.chars(), max_units / 2));
-    let tail = fitting_bytes(rest.chars().rev(), max_units / 2);
-    (head, &rest[rest.len() - tail..])
+    let cut = whole_end(text.as_bytes(), fitting_bytes(text.chars(), max_units / 2));
+    let (head, rest) = text.split_at(cut);
+    let tail = rest.len() - fitting_bytes(rest.chars().rev(), max_units / 2);
+    (head, &rest[whole_start(rest.as_bytes(), tail)..])
 }
 
 /// Returns the number of bytes of the first characters that have `max_units` UTF-16 units at most.

@@ -1,6 +1,7 @@
 //! Replacement of the values of variables in the texts that a session returns.
 
 mod output;
+mod placeholder;
 
 use std::collections::BTreeSet;
 use std::ops::Range;
@@ -8,6 +9,7 @@ use std::ops::Range;
 use secrets::Redactor;
 
 pub(crate) use self::output::{OutputRedaction, OutputRedactor};
+pub(crate) use self::placeholder::{names_in, unfinished_placeholder, whole_end, whole_start};
 
 /// The redaction of one result. It collects the names of the variables whose values it replaced.
 #[derive(Debug)]
@@ -98,7 +100,7 @@ impl<'r> Redaction<'r> {
 }
 
 fn placeholder(name: &str) -> String {
-    format!("[redacted:{name}]")
+    format!("{}{name}]", placeholder::BEGIN)
 }
 
 /// The beginning of a text.

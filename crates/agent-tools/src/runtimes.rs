@@ -9,6 +9,9 @@ use policy::Policy;
 const KNOWN: [&str; 12] =
     ["python3", "node", "npm", "ruby", "perl", "php", "java", "go", "cargo", "deno", "bun", "uv"];
 
+/// The program behind `cargo` that starts the one of a toolchain, which is in another directory.
+const RUSTUP: &str = "rustup";
+
 /// The runtimes of the host, found by searching its files. No process is started.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct HostRuntimes {
@@ -25,8 +28,10 @@ pub struct UnreachableRuntime {
     pub name: &'static str,
     /// The program's path.
     pub path: PathBuf,
-    /// The path to allow for reading so that a session can use the program.
-    pub allow_read: PathBuf,
+    /// The paths to allow for reading so that a session can use the program.
+    pub allow_read: Vec<PathBuf>,
+    /// The variables that commands need besides, with paths as values.
+    pub variables: Vec<(&'static str, PathBuf)>,
 }
 
 impl HostRuntimes {
@@ -66,12 +71,15 @@ impl HostRuntimes {
             }
             if let Some(path) = find_program(&self.path, name) {
                 let target = path.canonicalize().unwrap_or_else(|_| path.clone());
-                let hidden = if readable(policy, &path) { target } else { path.clone() };
-                found.push(UnreachableRuntime {
-                    name,
-                    allow_read: installation(&hidden, home),
-                    path,
-                });
+                let toolchains = home.join(".rustup");
+                let (allow_read, variables) = if target.ends_with(RUSTUP) && toolchains.is_dir() {
+                    let dir = path.parent().unwrap_or(&path).to_owned();
+                    (vec![dir, toolchains.clone()], vec![("RUSTUP_HOME", toolchains)])
+                } else {
+                    let hidden = if readable(policy, &path) { &target } else { &path };
+                    (vec![installation(hidden, home)], Vec::new())
+                };
+                found.push(UnreachableRuntime { name, path, allow_read, variables });
             }
         }
         found
@@ -235,7 +243,8 @@ mod tests {
         fs::create_dir(&session).unwrap();
         let closed = Policy::reference(&session).home(&home).build().unwrap();
         let missing = runtimes.unreachable(&closed, &home);
-        assert_eq!((missing[0].name, &missing[0].allow_read), ("python3", &home.join(".pyenv")));
+        let pyenv = vec![home.join(".pyenv")];
+        assert_eq!((missing[0].name, &missing[0].allow_read), ("python3", &pyenv));
         assert_eq!(runtimes.reachable_path(&closed).collect::<Vec<_>>(), [usr.join("bin")]);
         let opened = Policy::reference(&session)
             .home(&home)
@@ -243,6 +252,23 @@ mod tests {
             .build()
             .unwrap();
         assert!(runtimes.unreachable(&opened, &home).is_empty());
+    }
+
+    #[test]
+    fn a_program_of_rustup_needs_the_toolchains_too() {
+        let (_host, _, home) = host();
+        let (bin, toolchains) = (home.join(".cargo/bin"), home.join(".rustup"));
+        fs::create_dir_all(&bin).unwrap();
+        fs::create_dir(&toolchains).unwrap();
+        fs::write(bin.join("rustup"), "").unwrap();
+        symlink("rustup", bin.join("cargo")).unwrap();
+        let runtimes = HostRuntimes::find(environment(&[("PATH", &bin), ("HOME", &home)]));
+        let session = home.join("s");
+        fs::create_dir(&session).unwrap();
+        let closed = Policy::reference(&session).home(&home).build().unwrap();
+        let missing = runtimes.unreachable(&closed, &home);
+        assert_eq!(missing[0].allow_read, [bin, toolchains.clone()]);
+        assert_eq!(missing[0].variables, [("RUSTUP_HOME", toolchains)]);
     }
 
     #[test]

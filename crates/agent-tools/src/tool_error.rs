@@ -1,6 +1,7 @@
 //! Errors returned by tool calls.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use artifact_sync::SyncError;
@@ -101,12 +102,14 @@ pub enum ToolError {
     },
     /// The command did not run, because the session has no value of a variable that it requires.
     #[error(
-        "the command did not run, because variables that the session requires are absent: {}",
-        names.join(", ")
+        "the command did not run, because variables that the session requires have no value: {}",
+        with_reasons(names, reasons)
     )]
     MissingVariables {
         /// The names of the variables.
         names: Vec<String>,
+        /// The reasons for those that the source has, by name.
+        reasons: BTreeMap<String, String>,
     },
     /// The tool cannot do this with the session's files as they are.
     #[error("{tool}: {problem}")]
@@ -201,6 +204,13 @@ pub enum ToolError {
 
 fn tool_of(name: &str) -> String {
     if name.is_empty() { "tool of that name".to_owned() } else { format!("tool {name:?}") }
+}
+
+fn with_reasons(names: &[String], reasons: &BTreeMap<String, String>) -> String {
+    let reason = |name: &String| reasons.get(name).map_or("not set", String::as_str);
+    let named: Vec<String> =
+        names.iter().map(|name| format!("{name} ({})", reason(name))).collect();
+    named.join(", ")
 }
 
 fn exec_problem(source: &ExecError) -> &'static str {

@@ -164,7 +164,8 @@ fn set_up(
         if view.has_own_tmp {
             send_tmp().map_err(at(wire::STEP_MOUNT))?;
         }
-        sys::set_host_name(b"sandbox").map_err(at(wire::STEP_NAMESPACES))?;
+        // The host's `/etc/hosts` has this name, so programs resolve it without a name server.
+        sys::set_host_name(b"localhost").map_err(at(wire::STEP_NAMESPACES))?;
         sys::loopback_up().map_err(at(wire::STEP_NAMESPACES))?;
         Tier::Namespaces { max_pid, view }
     } else {

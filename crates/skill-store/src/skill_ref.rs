@@ -168,11 +168,7 @@ pub enum SkillRefError {
         problem: IdError,
     },
     /// The version is no whole number of 1 or more, `latest` or a tag.
-    #[error(
-        "the version {input:?} is not a whole number of 1 or more, `latest`, or a tag of \
-         lower-case letters, digits and hyphens; a skill is written ID[@VERSION][=NAME], such as \
-         pdf@3"
-    )]
+    #[error("{}; a skill is written ID[@VERSION][=NAME], such as pdf@3", version_problem(input))]
     Version {
         /// The start of the text after the `@`.
         input: String,
@@ -194,6 +190,16 @@ impl SkillRefError {
 impl From<IdError> for SkillRefError {
     fn from(problem: IdError) -> Self {
         Self::Id { problem }
+    }
+}
+
+fn version_problem(input: &str) -> String {
+    match input.strip_prefix('v').filter(|_| is_version_like(input)) {
+        Some(number) => format!("the version {input:?} is written {number}, without a letter"),
+        None => format!(
+            "the version {input:?} is not a whole number of 1 or more, `latest`, or a tag of \
+             lower-case letters, digits and hyphens"
+        ),
     }
 }
 
@@ -225,6 +231,7 @@ mod tests {
             ("a@X", "version \"X\""),
             ("a@+1", "version \"+1\""),
             ("a@1x", "version \"1x\""),
+            ("a@v3", "version \"v3\" is written 3, without a letter"),
             ("a@x.y", "version \"x.y\""),
             ("a@4294967296", "version"),
             ("a=", "skill name \"\""),

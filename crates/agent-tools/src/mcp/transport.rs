@@ -9,6 +9,8 @@ use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWrite, BufReader, Empty};
 
+use super::beginning::{Early, judge};
+
 /// The maximum length of a message in bytes.
 const MAX_MESSAGE_BYTES: usize = 64 << 20;
 /// The length of the ends of a longer message, in which its id is searched.
@@ -18,6 +20,8 @@ const END_BYTES: usize = 4096;
 pub(super) struct LineTransport<R, W: AsyncWrite> {
     input: BufReader<R>,
     line: Line,
+    /// True once the client has begun the connection.
+    has_begun: bool,
     output: AsyncRwTransport<RoleServer, Empty, W>,
 }
 
@@ -44,7 +48,8 @@ where
 {
     pub(super) fn new(input: R, output: W) -> Self {
         let output = AsyncRwTransport::new(tokio::io::empty(), output);
-        Self { input: BufReader::with_capacity(64 * 1024, input), line: Line::default(), output }
+        let input = BufReader::with_capacity(64 * 1024, input);
+        Self { input, line: Line::default(), has_begun: false, output }
     }
 
     /// Reads up to the end of a line. Returns `None` at the end of the input.
@@ -182,16 +187,24 @@ where
 
     async fn receive(&mut self) -> Option<RxJsonRpcMessage<RoleServer>> {
         loop {
-            match self.next_line().await?.parse() {
-                Received::Message(message) => return Some(*message),
-                Received::Nothing => {}
-                Received::Invalid(id, error) => {
-                    // This future may be dropped at any point, and an answer must be whole. The
-                    // client may have closed standard output.
-                    let answer = TxJsonRpcMessage::<RoleServer>::error(error, id);
-                    tokio::spawn(self.output.send(answer));
-                }
-            }
+            let (id, error) = match self.next_line().await?.parse() {
+                Received::Message(message) if self.has_begun => return Some(*message),
+                Received::Message(message) => match judge(&message) {
+                    Early::Begins => {
+                        self.has_begun = true;
+                        return Some(*message);
+                    }
+                    Early::Allowed => return Some(*message),
+                    Early::Meaningless => continue,
+                    Early::Refused(id, error) => (Some(id), error),
+                },
+                Received::Nothing => continue,
+                Received::Invalid(id, error) => (id, error),
+            };
+            // This future may be dropped at any point, and an answer must be whole. The client may
+            // have closed standard output.
+            let answer = TxJsonRpcMessage::<RoleServer>::error(error, id);
+            tokio::spawn(self.output.send(answer));
         }
     }
 

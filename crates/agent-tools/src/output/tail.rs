@@ -6,6 +6,8 @@ use std::sync::{Arc, Mutex};
 use sandbox_core::internal::lock;
 use secrets::Redactor;
 
+use crate::redaction::whole_end;
+
 /// The number of bytes of output in which the last line is searched.
 const TAIL_BYTES: usize = 8 * 1024;
 /// The maximum length of a line in characters.
@@ -53,7 +55,8 @@ impl OutputTail {
             false => text.split_once(['\n', '\r'])?,
         };
         let line = text.split(['\n', '\r']).rfind(|line| !line.trim().is_empty())?;
-        Some(line.chars().take(MAX_LINE_CHARS).collect())
+        let cut = line.char_indices().nth(MAX_LINE_CHARS).map_or(line.len(), |(cut, _)| cut);
+        Some(line[..whole_end(line.as_bytes(), cut)].to_owned())
     }
 
     /// Begins a command. Without a redactor, values of variables are shown.

@@ -79,6 +79,7 @@ impl LocalSession {
         let mut lines: Vec<String> = guesses.iter().map(ToString::to_string).collect();
         let no_network = || self.no_network(connections, ran.connections);
         lines.extend(hints::find(ran.stderr, &self.settings.tier, connections, no_network));
+        lines.extend(hints::exhausted(ran.stderr, &self.settings.limits));
         for line in &mut lines {
             redaction.apply(line);
             // A path may have a line feed.

@@ -38,6 +38,11 @@ impl LocalSession {
         let current = self.variables.current();
         let is_absent = |name: &&String| !current.environment.has(name);
         let names: Vec<_> = required.iter().filter(is_absent).cloned().collect();
-        if names.is_empty() { Ok(()) } else { Err(ToolError::MissingVariables { names }) }
+        if names.is_empty() {
+            return Ok(());
+        }
+        let reason = |name: &String| Some((name.clone(), current.reasons.get(name)?.clone()));
+        let reasons = names.iter().filter_map(reason).collect();
+        Err(ToolError::MissingVariables { names, reasons })
     }
 }

@@ -107,6 +107,8 @@ pub(crate) struct Loadout {
     pub(crate) masks: Arc<Masks>,
     /// Warnings about the variables that commands lack. Each result has them.
     pub(crate) lacking: Vec<String>,
+    /// The reasons for which commands lack variables of the source, by name.
+    pub(crate) reasons: BTreeMap<String, String>,
     revision: Option<Revision>,
 }
 
@@ -244,6 +246,9 @@ impl SessionVariables {
     }
 }
 
+const UNSELECTED: &str = "the selection of variables leaves it out";
+const OMITTED: &str = "omitted, because a command's environment would be too large";
+
 /// The time in which a source must say whether it has changed. Otherwise, nothing has changed yet.
 const ANSWER: Duration = Duration::from_millis(100);
 
@@ -277,12 +282,27 @@ impl EnvironmentRecipe {
         warnings.extend(masked.warnings);
         warnings.extend(self.placeholders.keep(masks, &masked.masks));
         let (revision, masks) = (loaded.revision.clone(), Arc::new(masked.masks));
-        let loadout = Loadout { environment, redactor, output, masks, lacking, revision };
+        let reasons = self.reasons(loaded, &environment);
+        let loadout = Loadout { environment, redactor, output, masks, lacking, reasons, revision };
         (loadout, values, warnings)
     }
 
     fn gives(&self, name: &str) -> bool {
         self.selected.gives(name)
+    }
+
+    /// Returns the reasons for which commands lack variables of the source, by name.
+    fn reasons(
+        &self,
+        loaded: &LoadedVariables,
+        environment: &Environment,
+    ) -> BTreeMap<String, String> {
+        let skipped = loaded.skipped.iter();
+        let skipped = skipped.map(|skipped| (skipped.name.clone(), skipped.reason.to_string()));
+        let unselected = loaded.variables.iter().filter(|(name, _)| !self.gives(name));
+        let unselected = unselected.map(|(name, _)| (name.to_owned(), UNSELECTED.to_owned()));
+        let omitted = environment.omitted.iter().map(|name| (name.clone(), OMITTED.to_owned()));
+        skipped.chain(unselected).chain(omitted).collect()
     }
 
     /// Warns about the variables that commands lack, by reason.
@@ -307,8 +327,7 @@ impl EnvironmentRecipe {
         }
         let absent = self.selected.names().into_iter().filter(is_absent).collect();
         reasons.push(("selected, but not in the source".to_owned(), absent));
-        let omitted = "omitted, because a command's environment would be too large".to_owned();
-        reasons.push((omitted, environment.omitted.iter().collect()));
+        reasons.push((OMITTED.to_owned(), environment.omitted.iter().collect()));
         let named = reasons.iter();
         named.filter_map(|(reason, names)| Some(format!("{}: {reason}", list(names)?))).collect()
     }

@@ -4,6 +4,7 @@
 mod words;
 
 use serde::Deserialize;
+use serde::de::Error as _;
 use serde_json::{Map, Value, json};
 
 use super::call::ToolContent;
@@ -47,6 +48,7 @@ const BASH: Definition = Definition {
     },
     call: |session, input, options| {
         Box::pin(async move {
+            let own = words::Own::of(&input);
             let BashInput { command, restart, timeout_ms } = parse("bash", input)?;
             let Some(command) = command else {
                 if restart == Some(true) {
@@ -60,7 +62,7 @@ const BASH: Definition = Definition {
                 input["timeoutMs"] = json!(timeout);
             }
             let called = (bash::DEFINITION.call)(session, input, options).await;
-            called.map_err(|error| words::of_error("bash", error))
+            called.map_err(|error| words::of_error("bash", error, &own))
         })
     },
     ..bash::DEFINITION
@@ -94,6 +96,7 @@ const READ: Definition = Definition {
     },
     call: |session, input, options| {
         Box::pin(async move {
+            let own = words::Own::of(&input);
             let ReadInput { file_path, view_range } = parse("read", input)?;
             let mut input = json!({ "path": file_path });
             if let Some((first, last)) = view_range {
@@ -105,7 +108,7 @@ const READ: Definition = Definition {
                 }
             }
             let called = (read_file::DEFINITION.call)(session, input, options).await;
-            called.map(words::of_part).map_err(|error| words::of_error("read", error))
+            called.map(words::of_part).map_err(|error| words::of_error("read", error, &own))
         })
     },
     describe: |surroundings| {
@@ -139,10 +142,11 @@ const WRITE: Definition = Definition {
     },
     call: |session, input, options| {
         Box::pin(async move {
+            let own = words::Own::of(&input);
             let fields = [("file_path", "path"), ("content", "content")];
             let input = renamed("write", input, &fields)?;
             let called = (write_file::DEFINITION.call)(session, input, options).await;
-            called.map_err(|error| words::of_error("write", error))
+            called.map_err(|error| words::of_error("write", error, &own))
         })
     },
     ..write_file::DEFINITION
@@ -174,6 +178,7 @@ const EDIT: Definition = Definition {
     },
     call: |session, input, options| {
         Box::pin(async move {
+            let own = words::Own::of(&input);
             let fields = [
                 ("file_path", "path"),
                 ("old_string", "oldString"),
@@ -182,7 +187,7 @@ const EDIT: Definition = Definition {
             ];
             let input = renamed("edit", input, &fields)?;
             let called = (edit_file::DEFINITION.call)(session, input, options).await;
-            called.map_err(|error| words::of_error("edit", error))
+            called.map_err(|error| words::of_error("edit", error, &own))
         })
     },
     ..edit_file::DEFINITION
@@ -200,6 +205,7 @@ const GLOB: Definition = Definition {
     input_schema: || search_schema("The glob, relative to path"),
     call: |session, input, _| {
         Box::pin(async move {
+            let own = words::Own::of(&input);
             let SearchInput { pattern, path } = parse("glob", input)?;
             let options = FindOptions {
                 pattern: Some(pattern),
@@ -209,7 +215,7 @@ const GLOB: Definition = Definition {
                 ..FindOptions::default()
             };
             let found = session.find_files(&options).await;
-            let found = found.map_err(|error| words::of_error("glob", error))?;
+            let found = found.map_err(|error| words::of_error("glob", error, &own))?;
             result(&found, ToolContent::text(found.text()))
         })
     },
@@ -220,10 +226,11 @@ const GREP: Definition = Definition {
     input_schema: || search_schema("The regular expression, in the syntax of ripgrep"),
     call: |session, input, options| {
         Box::pin(async move {
+            let own = words::Own::of(&input);
             let fields = [("pattern", "pattern"), ("path", "path")];
             let input = renamed("grep", input, &fields)?;
             let called = (grep::DEFINITION.call)(session, input, options).await;
-            called.map_err(|error| words::of_error("grep", error))
+            called.map(words::of_search).map_err(|error| words::of_error("grep", error, &own))
         })
     },
     ..grep::DEFINITION
@@ -253,16 +260,17 @@ fn search_schema(pattern: &str) -> Value {
     )
 }
 
-/// Renames the fields of an input; another field is an error.
+/// Renames the fields of an input; another field is an error, like that of a derived parser.
 fn renamed(tool: &'static str, input: Value, fields: &[(&str, &str)]) -> Result<Value, ToolError> {
     let input: Map<String, Value> = parse(tool, input)?;
     let mut output = Map::new();
     for (name, value) in input {
         let Some((_, new)) = fields.iter().find(|(old, _)| *old == name) else {
-            let names: Vec<&str> = fields.iter().map(|(old, _)| *old).collect();
-            let problem =
-                format!("the input has an unknown field; it may have {}", names.join(", "));
-            return Err(failed(tool, &problem));
+            let names: Vec<String> = fields.iter().map(|(old, _)| format!("`{old}`")).collect();
+            let names = names.join(", ");
+            let problem = format!("unknown field `{name}`, expected one of {names}");
+            let source = serde_json::Error::custom(problem);
+            return Err(ToolError::Input { tool, source });
         };
         output.insert((*new).to_owned(), value);
     }

@@ -3,7 +3,7 @@
 mod matches;
 mod output;
 
-use grep_regex::{RegexMatcher, RegexMatcherBuilder};
+use grep_regex::{ErrorKind, RegexMatcher, RegexMatcherBuilder};
 use sandbox_core::internal::{EntryKind, Walk, read_open};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -54,7 +54,8 @@ pub(super) const DEFINITION: Definition = Definition {
 fn describe(surroundings: &Surroundings<'_>) -> String {
     format!(
         "Search the text files of the session for lines that match a regular expression (the \
-         syntax of ripgrep). {} Binary files and files above 32 MiB are passed.",
+         syntax of ripgrep). One with \\n matches over lines. {} Binary files and files above \
+         32 MiB are passed.",
         super::path_rules(surroundings)
     )
 }
@@ -96,7 +97,8 @@ fn input_schema() -> Value {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[non_exhaustive]
 pub struct GrepOptions {
-    /// The regular expression, in the syntax of ripgrep. It matches within a line.
+    /// The regular expression, in the syntax of ripgrep. It matches within a line, unless it has
+    /// `\n`.
     pub pattern: String,
     /// The directory or the file; by default the session directory.
     #[serde(default)]
@@ -215,9 +217,19 @@ fn compile(options: &GrepOptions) -> Result<RegexMatcher, ToolError> {
     builder
         .case_insensitive(options.ignore_case)
         .line_terminator(Some(b'\n'))
+        .multi_line(true)
         .size_limit(MAX_REGEX_BYTES)
         .dfa_size_limit(MAX_REGEX_BYTES);
-    builder.build(&options.pattern).map_err(|error| failed(error.to_string()))
+    let mut built = builder.build(&options.pattern);
+    if built.as_ref().is_err_and(|error| matches!(error.kind(), ErrorKind::NotAllowed(_))) {
+        // It names the end of a line, so it matches over lines.
+        built = builder.line_terminator(None).build(&options.pattern);
+    }
+    built.map_err(|error| {
+        let text = error.to_string();
+        let problem = text.lines().last().and_then(|line| line.strip_prefix("error: "));
+        failed(format!("the regular expression is not valid: {}", problem.unwrap_or(&text)))
+    })
 }
 
 fn failed(problem: String) -> ToolError {

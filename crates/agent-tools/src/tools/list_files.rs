@@ -8,6 +8,7 @@ use std::time::SystemTime;
 
 use sandbox_core::FileKind;
 use sandbox_core::internal::{EntryKind, Walk};
+use secrets::Redactor;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -17,7 +18,7 @@ use super::definition::{
 };
 use super::subtree::{Cancelled, Selection, Tree, TreeEntry, parse_glob};
 use crate::printable::Printable;
-use crate::redaction::Redaction;
+use crate::redaction::{Redaction, names_in};
 use crate::session::{LocalSession, Session, blocking};
 use crate::sharing::FindFiles;
 use crate::tool_error::ToolError;
@@ -104,6 +105,7 @@ fn output() -> Value {
                 "type": "string",
                 "description": "The `after` of the next page, if there are more files",
             },
+            "redacted": { "type": "array", "items": text },
             "note": text,
         }),
         &["files"],
@@ -152,6 +154,9 @@ pub struct FoundFiles {
     /// The [`FindOptions::after`] of the next page, if there are more files.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_after: Option<String>,
+    /// The names of the variables whose values `[redacted:NAME]` replaces in paths.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub redacted: Vec<String>,
     /// The reason for which files may be missing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,
@@ -225,21 +230,21 @@ impl LocalSession {
         let tree = self.tree(NAME, options.path.as_deref().unwrap_or("."))?;
         let (order, cancelled) = (call.order, Cancelled::default());
         let flag = cancelled.flag();
+        let loadout = call.redact.then(|| self.variables.current());
         let found = blocking(move || {
+            let redactor = loadout.as_ref().map(|loadout| &*loadout.redactor);
             let is_match = |entry: &TreeEntry<'_>| glob.is_match(entry.entry.path);
-            match order {
-                FindOrder::Path => by_path(&tree, &options, limit, &flag, is_match),
+            let mut found = match order {
+                FindOrder::Path => by_path(&tree, &options, limit, redactor, &flag, is_match),
                 FindOrder::Newest => newest(&tree, &options, limit, &flag, is_match),
-            }
+            }?;
+            let mut redaction = Redaction::new(redactor);
+            let paths = found.files.iter_mut().map(|file| &mut file.path);
+            paths.chain(&mut found.next_after).for_each(|path| redaction.apply(path));
+            found.redacted = redaction.into_names();
+            Ok::<_, ToolError>(found)
         });
-        let mut found = found.await??;
-        if call.redact {
-            let loadout = self.variables.current();
-            let mut redaction = Redaction::new(Some(&*loadout.redactor));
-            for file in &mut found.files {
-                redaction.apply(&mut file.path);
-            }
-        }
+        let found = found.await??;
         match turn.confirm().await {
             Ok(_) => Ok(found),
             Err(error) => Err(self.sync_failed(error).await),
@@ -263,13 +268,24 @@ fn by_path(
     tree: &Tree,
     options: &FindOptions,
     limit: usize,
+    redactor: Option<&Redactor>,
     cancelled: &AtomicBool,
     is_match: impl Fn(&TreeEntry<'_>) -> bool,
 ) -> Result<FoundFiles, ToolError> {
     let mut page = FoundFiles::default();
     let after = options.after.as_deref().map(|path| path.trim_end_matches('/'));
+    // A path with a placeholder has no place in the order, so the entry that is shown so has it.
+    let hidden = after.filter(|after| !names_in(after).is_empty()).zip(redactor);
+    let mut is_reached = false;
     let end = tree.walk(options.selection(), cancelled, |entry| {
-        let is_before = after.is_some_and(|after| entry.shown.split('/').le(after.split('/')));
+        let is_before = match hidden {
+            Some(_) if is_reached => false,
+            Some((after, redactor)) => {
+                is_reached = redactor.redact(&entry.shown) == after;
+                true
+            }
+            None => after.is_some_and(|after| entry.shown.split('/').le(after.split('/'))),
+        };
         if is_before || !is_match(&entry) {
             return Walk::Enter;
         }
@@ -304,7 +320,7 @@ fn newest(
     let more = (omitted > 0).then(|| format!("{omitted} older files are not listed"));
     let note = end.and_then(|end| end.note()).or(more);
     let files = files.into_iter().take(limit).map(|(_, file)| file).collect();
-    Ok(FoundFiles { files, next_after: None, note })
+    Ok(FoundFiles { files, note, ..FoundFiles::default() })
 }
 
 fn file_kind(kind: EntryKind) -> FileKind {

@@ -6,6 +6,7 @@ mod schema;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::time::Duration;
 
@@ -15,6 +16,7 @@ use serde_json::Value;
 use super::bash::BashOutput;
 use super::call::{CallOptions, ToolContent, ToolResult};
 use super::definition::{Definition, Effects, Surroundings, parse, result};
+use crate::redaction::names_in;
 use crate::session::Session;
 use crate::tool_error::ToolError;
 
@@ -144,6 +146,12 @@ struct ProcessOutput {
     /// The number of bytes before it that were dropped, because no call had read them.
     #[serde(skip_serializing_if = "crate::output::is_zero")]
     omitted_bytes: usize,
+    /// The number of bytes that follow the output, and that the next call gets.
+    #[serde(skip_serializing_if = "crate::output::is_zero")]
+    remaining_bytes: usize,
+    /// The names of the variables whose values `[redacted:NAME]` replaces in the output.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    redacted: Vec<String>,
     is_running: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     exit_code: Option<i32>,
@@ -174,7 +182,7 @@ async fn start(
     };
     let id = session.background.start(session, command, cwd, timeout).await?;
     let seen = session.background.read(READ_NAME, &id, Until::Output, START_WAIT).await?;
-    finish(id, seen)
+    finish(session, id, seen)
 }
 
 async fn read(session: &Session, input: Value) -> Result<ToolResult, ToolError> {
@@ -187,7 +195,7 @@ async fn read(session: &Session, input: Value) -> Result<ToolResult, ToolError> 
     }
     let wait = wait_ms.map_or(READ_WAIT, Duration::from_millis).min(MAX_WAIT);
     let seen = background.read(READ_NAME, &process_id, Until::Output, wait).await?;
-    finish(process_id, seen)
+    finish(session, process_id, seen)
 }
 
 async fn stop(session: &Session, input: Value) -> Result<ToolResult, ToolError> {
@@ -202,15 +210,15 @@ async fn stop(session: &Session, input: Value) -> Result<ToolResult, ToolError> 
     background.stop(STOP_NAME, &process_id, signal, STOP_WAIT).await?;
     // The changes of a killed process are stored before its end is known.
     let seen = background.read(STOP_NAME, &process_id, Until::End, MAX_WAIT).await?;
-    finish(process_id, seen)
+    finish(session, process_id, seen)
 }
 
 fn failed(tool: &'static str, problem: String) -> ToolError {
     ToolError::Failed { tool, problem }
 }
 
-fn finish(process_id: String, seen: ReadPart) -> Result<ToolResult, ToolError> {
-    let ReadPart { output, omitted_bytes, ended } = seen;
+fn finish(session: &Session, process_id: String, seen: ReadPart) -> Result<ToolResult, ToolError> {
+    let ReadPart { output, omitted_bytes, remaining_bytes, ended } = seen;
     let is_running = ended.is_none();
     let (ended, error) = match ended {
         Some(Ok(ended)) => (Some(ended), None),
@@ -218,10 +226,14 @@ fn finish(process_id: String, seen: ReadPart) -> Result<ToolResult, ToolError> {
         None => (None, None),
     };
     let exit_code = ended.as_ref().map(|ended| ended.exit_code);
+    // The output is redacted on its way.
+    let redacted = if session.settings.redact { names_in(&output) } else { BTreeSet::new() };
     let output = ProcessOutput {
         process_id,
         output,
         omitted_bytes,
+        remaining_bytes,
+        redacted: Vec::from_iter(redacted),
         is_running,
         exit_code,
         result: ended,
@@ -240,6 +252,10 @@ impl ProcessOutput {
         text += &self.output;
         if !text.is_empty() && !text.ends_with('\n') {
             text.push('\n');
+        }
+        if self.remaining_bytes > 0 {
+            let left = self.remaining_bytes;
+            let _ = writeln!(text, "[{left} more bytes of output: call readProcess]");
         }
         if self.is_running {
             let _ = writeln!(text, "process {} is running", self.process_id);

@@ -43,7 +43,7 @@ pub(super) const DEFINITION: Definition = Definition {
             let WriteFileInput { path, content, encoding } = parse(NAME, input)?;
             let content = match encoding {
                 Encoding::Utf8 => {
-                    check_placeholders(session, &path, &content).await?;
+                    session.check_placeholders(&path, &content).await?;
                     content.into_bytes()
                 }
                 Encoding::Base64 => decode(&content)?,
@@ -113,23 +113,13 @@ enum Encoding {
     Base64,
 }
 
-/// Refuses a placeholder that a result showed for the value of a variable: the file would lose the
-/// value. The file may have that very text already.
-async fn check_placeholders(session: &Session, path: &str, text: &str) -> Result<(), ToolError> {
-    if !session.settings.redact || placeholders(text).next().is_none() {
+/// Refuses a path that can only be one of a directory.
+fn check_name(path: &str) -> Result<(), ToolError> {
+    if !["/", "/.", "/.."].iter().any(|end| path.ends_with(end)) {
         return Ok(());
     }
-    let whole = ByteRange { start: 0, end: None };
-    let existing = session.read_range(path, whole).await.map(|read| read.bytes).unwrap_or_default();
-    let existing = String::from_utf8_lossy(&existing);
-    let Some(found) = placeholders(text).find(|found| !existing.contains(found)) else {
-        return Ok(());
-    };
-    let problem = format!(
-        "{path}: the content has {found}, which only stands for the value of a variable in \
-         results, and nothing was written; change the text around it with a command or an edit, or \
-         let a command write the value with $NAME"
-    );
+    let problem =
+        format!("{path} is the path of a directory; add the name of a file, as in dir/notes.txt");
     Err(ToolError::Failed { tool: NAME, problem })
 }
 
@@ -186,16 +176,42 @@ impl WriteFileOutput {
 }
 
 impl Session {
+    /// Refuses a text with a placeholder that a result showed for the value of a variable: the file
+    /// would lose the value. The file may have that very text already. The tool `writeFile` checks
+    /// what it writes, and [`Session::write_file`] does not.
+    ///
+    /// # Errors
+    /// Returns [`ToolError::Failed`] if the text has a placeholder that the file does not have, and
+    /// the session redacts its results.
+    pub async fn check_placeholders(&self, path: &str, text: &str) -> Result<(), ToolError> {
+        if !self.settings.redact || placeholders(text).next().is_none() {
+            return Ok(());
+        }
+        let whole = ByteRange { start: 0, end: None };
+        let existing = self.read_range(path, whole).await.map(|read| read.bytes);
+        let existing = existing.unwrap_or_default();
+        let existing = String::from_utf8_lossy(&existing);
+        let Some(found) = placeholders(text).find(|found| !existing.contains(found)) else {
+            return Ok(());
+        };
+        let problem = format!(
+            "{path}: the content has {found}, which only stands for the value of a variable in \
+             results, and nothing was written; change the text around it with a command or an \
+             edit, or let a command write the value with $NAME"
+        );
+        Err(ToolError::Failed { tool: NAME, problem })
+    }
+
     /// Writes a whole file of the session, creating missing directories, then mirrors it. Starts no
     /// process. A path below `/tmp` names the file that commands see there, which is not mirrored.
     ///
     /// A failing store never fails the call: the result reports the file as pending.
     ///
     /// # Errors
-    /// Returns [`ToolError::Path`] if the path leaves the session, [`ToolError::Denied`] if the
-    /// policy denies writing, and [`ToolError::File`] or [`ToolError::Write`] if the system call
-    /// fails. The latter has a source of the kind `QuotaExceeded` if the session directory would
-    /// exceed its limits.
+    /// Returns [`ToolError::Path`] if the path leaves the session, [`ToolError::Failed`] if it ends
+    /// with a slash, [`ToolError::Denied`] if the policy denies writing, and [`ToolError::File`] or
+    /// [`ToolError::Write`] if the system call fails. The latter has a source of the kind
+    /// `QuotaExceeded` if the session directory would exceed its limits.
     ///
     /// # Cancel safety
     /// The file has its old or its new content. The next call mirrors a file that was written and
@@ -211,6 +227,7 @@ impl Session {
         content: &[u8],
     ) -> Result<WriteFileOutput, ToolError> {
         self.check_path(path)?;
+        check_name(path)?;
         let redact = self.settings.redact;
         self.run(WriteFile { path: path.into(), content: content.into(), redact }).await
     }

@@ -100,8 +100,9 @@ async fn a_command_with_an_absent_variable_or_too_long_a_limit_does_not_run() {
     let required = spec("s1").require_variables(["HERE", "ABSENT"]);
     let session = fixture.sessions.open(required).await.unwrap();
     let error = session.bash("touch ran").await.unwrap_err();
-    assert!(matches!(&error, ToolError::MissingVariables { names } if names == &["ABSENT"]));
+    assert!(matches!(&error, ToolError::MissingVariables { names, .. } if names == &["ABSENT"]));
     assert_eq!(error.kind(), ErrorKind::NotFound);
+    assert!(error.message().ends_with("have no value: ABSENT (not set)"), "{}", error.message());
     assert!(!session.exists("ran").await.unwrap());
     let session = fixture.sessions.open(spec("s2").require_variables(["HERE"])).await.unwrap();
     session.bash("true").await.unwrap();

@@ -28,20 +28,29 @@ impl Server {
         Self::start_command(cli.command(args))
     }
 
-    fn start_command(mut command: Command) -> Self {
+    fn start_command(command: Command) -> Self {
+        let mut server = Self::spawn(command);
+        server.initialize();
+        server
+    }
+
+    /// Starts the server, without a request.
+    fn spawn(mut command: Command) -> Self {
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         let output = BufReader::new(child.stdout.take().unwrap());
-        let mut server = Self { child, output, requests: 0 };
+        Self { child, output, requests: 0 }
+    }
+
+    fn initialize(&mut self) {
         let client = json!({ "name": "test", "version": "0" });
-        let answer = server.request(
+        let answer = self.request(
             "initialize",
             json!({ "protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": client }),
         );
         assert_eq!(answer["result"]["serverInfo"]["name"], "agent-tools");
-        server.send(&json!({ "jsonrpc": "2.0", "method": "notifications/initialized" }));
+        self.send(&json!({ "jsonrpc": "2.0", "method": "notifications/initialized" }));
         // The session is open when the server describes its tools.
-        server.request("tools/list", json!({}));
-        server
+        self.request("tools/list", json!({}));
     }
 
     pub(crate) fn send(&mut self, message: &Value) {

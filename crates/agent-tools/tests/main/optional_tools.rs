@@ -160,7 +160,7 @@ async fn the_toolset_of_anthropic_has_its_names_and_inputs() {
     for (tool, input, problem) in [
         ("bash", json!({}), "give `command`, or `restart`"),
         ("read", json!({ "path": "d/f" }), "unknown field `path`"),
-        ("edit", json!({ "file": "d/f" }), "it may have file_path, old_string"),
+        ("edit", json!({ "file": "d/f" }), "unknown field `file`, expected one of `file_path`, `o"),
         ("read", json!({ "file_path": "d/f", "view_range": [0, 1] }), "begins with 1"),
         ("readFile", json!({}), "readFile"),
         ("edit", edit("", "x"), "edit: d/f: old_string is empty; write the whole"),

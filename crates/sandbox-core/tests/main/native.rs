@@ -115,7 +115,7 @@ async fn a_session_has_a_private_tmp_and_dev_and_a_host_name() {
         fixture
             .text("cat /tmp/of-the-session; hostname 2>/dev/null || cat /proc/sys/kernel/hostname")
             .await,
-        "kept\nsandbox\n"
+        "kept\nlocalhost\n"
     );
     assert!(!Path::new("/tmp/of-the-session").exists());
     assert_eq!(

@@ -240,7 +240,10 @@ fn names(command: &Command, depth: Depth) -> Vec<String> {
 }
 
 fn is_settable(option: &Arg, name: &str) -> bool {
-    option.get_long() == Some(name) && !EXCLUDED.contains(&name)
+    // `logs` takes the id of the session without its option.
+    let is_word =
+        || option.is_positional() && option.get_env().is_some() && option.get_id() == name;
+    (option.get_long() == Some(name) || is_word()) && !EXCLUDED.contains(&name)
 }
 
 fn is_flag(option: &Arg) -> bool {
@@ -344,7 +347,7 @@ mod tests {
                 };
                 let applied = apply_text(&Cli::command(), Path::new("/h/c.toml"), &text);
                 if let Err(failure) = applied {
-                    let message = failure.message().to_owned();
+                    let message = failure.message().into_owned();
                     assert!(message.contains("invalid value '1'"), "{table} {name}: {message}");
                 }
             }
@@ -365,6 +368,7 @@ mod tests {
         check("allow-read = [\"a\", \"/b\"]", &["bash", "x"], Ok("\"/h/a\", \"/b\""));
         check("[session.close]\nwait = \"2m\"", &["session", "close", "s"], Ok("\"2m\""));
         check("json = true", &["doctor"], Ok("json"));
+        check("session = \"s1\"", &["logs"], Ok("raw_vals: [[\"s1\"]]"));
     }
 
     #[test]

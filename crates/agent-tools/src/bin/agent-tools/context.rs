@@ -68,7 +68,7 @@ impl Context {
                 schemes::check(url, &schemes::STORES)?;
                 self.warn_about_memory(url);
                 self.home()?.check_store(url).map_err(Failure::not_run)?;
-                Storage::open(url).map_err(Failure::not_run)
+                Storage::open(url).map_err(|error| Failure::not_run(error).about("--store"))
             }
             None => {
                 let dir = self.home()?.path().join("store");

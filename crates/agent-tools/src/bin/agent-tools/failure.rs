@@ -1,8 +1,10 @@
 //! Failures of the command: a message and an exit code.
 
+use std::borrow::Cow;
 use std::process::ExitCode;
 
 use crate::advice;
+use crate::origins;
 use crate::output::{self, errln};
 
 /// The exit code if the engine or a setting failed, so that a script does not mistake it for the
@@ -51,6 +53,15 @@ impl Failure {
         Self { message: String::new(), code }
     }
 
+    /// Names the variable or the file that has the value of an option, if the value is not that of
+    /// the command line.
+    pub(crate) fn about(self, option: &str) -> Self {
+        match origins::clause(option) {
+            Some(clause) => self.with_remedy(&clause),
+            None => self,
+        }
+    }
+
     /// Adds what the user can do.
     pub(crate) fn with_remedy(mut self, remedy: &str) -> Self {
         self.message.push_str("; ");
@@ -66,14 +77,15 @@ impl Failure {
         self
     }
 
-    pub(crate) fn message(&self) -> &str {
-        &self.message
+    pub(crate) fn message(&self) -> Cow<'_, str> {
+        origins::complete(&self.message)
     }
 
     /// Prints the message as the JSON object of a request without a result.
     pub(crate) fn print_json(&self) {
         if !self.message.is_empty() && !output::has_json() {
-            let message = advice::complete(&self.message);
+            let message = self.message();
+            let message = advice::complete(&message);
             output::print_json(&serde_json::json!({ "error": message }).to_string());
         }
     }
@@ -81,7 +93,7 @@ impl Failure {
     /// Prints the message and returns the exit code.
     pub(crate) fn report(&self) -> ExitCode {
         if !self.message.is_empty() {
-            errln!("agent-tools: {}", self.message);
+            errln!("agent-tools: {}", self.message());
         }
         ExitCode::from(self.code)
     }

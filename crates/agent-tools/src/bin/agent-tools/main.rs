@@ -13,6 +13,7 @@ mod examples;
 mod failure;
 mod network_args;
 mod options;
+mod origins;
 mod output;
 mod parsing;
 mod progress_bar;
@@ -189,7 +190,8 @@ fn main() -> ExitCode {
 async fn run(cli: Cli) -> Result<ExitCode, Failure> {
     signals::survive_file_size_limit().map_err(Failure::not_run)?;
     if cli.global.engine == Engine::Native && !cli.global.accept.is_empty() {
-        errln!("agent-tools: warning: --accept has no effect without --engine landlock");
+        let accept = origins::name("--accept");
+        errln!("agent-tools: warning: {accept} has no effect without --engine landlock");
     }
     let context = Context::new(cli.global);
     match cli.command {

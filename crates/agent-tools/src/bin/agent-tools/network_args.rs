@@ -12,6 +12,7 @@ use clap::builder::BoolishValueParser;
 use sandbox_core::discard_input;
 
 use crate::failure::Failure;
+use crate::origins;
 
 /// The hosts that commands may connect to.
 #[derive(Args, Clone, Debug)]
@@ -79,8 +80,9 @@ impl NetworkArgs {
         };
         if let Some(pattern) = allow_host.iter().find(is_useless) {
             return Err(Failure::usage(format!(
-                "--allow-host {pattern}: a name below host.internal leads only to a server of \
-                 --expose NAME=HOST:PORT"
+                "{} {pattern}: a name below host.internal leads only to a server of \
+                 --expose NAME=HOST:PORT",
+                origins::name("--allow-host")
             )));
         }
         if *ask {
@@ -135,7 +137,8 @@ impl Terminal {
     fn open() -> Result<Self, Failure> {
         let opened = File::options().read(true).write(true).open("/dev/tty");
         opened.map(|file| Self(Arc::new(file))).map_err(|error| {
-            Failure::not_run_text(format!("--ask needs a terminal: cannot open /dev/tty: {error}"))
+            let ask = origins::name("--ask");
+            Failure::not_run_text(format!("{ask} needs a terminal: cannot open /dev/tty: {error}"))
         })
     }
 }

@@ -11,7 +11,7 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Arg, ArgMatches, Command, CommandFactory, Error, FromArgMatches};
 
 use crate::failure::Failure;
-use crate::{Cli, advice, config_file, examples, output};
+use crate::{Cli, advice, config_file, examples, origins, output};
 
 /// The beginning of the names of all variables that set an option.
 const VARIABLES: &str = "AGENT_TOOLS_";
@@ -48,6 +48,8 @@ pub(crate) fn parse() -> Result<Cli, ExitCode> {
     };
     let matches = configured.matches()?;
     advice::note(matches);
+    let file = home.unwrap_or_default().join(config_file::FILE);
+    origins::note(matches, &plain, &configured.command, &file);
     Cli::from_arg_matches(matches).map_err(|error| report(&configured.command, &error))
 }
 
@@ -161,6 +163,7 @@ fn report(command: &Command, error: &Error) -> ExitCode {
     let plain = with_plain_usage(command.clone());
     let mut again = plain.try_get_matches().err();
     again.iter_mut().for_each(improve);
+    again.iter_mut().for_each(|error| origins::name_variables(command, error));
     let error = again.as_ref().unwrap_or(error);
     let is_failure =
         error.use_stderr() && error.kind() != ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand;

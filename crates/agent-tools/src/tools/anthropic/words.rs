@@ -20,27 +20,66 @@ const NAMES: [(&str, &str); 10] = [
     ("startLine ", "line "),
     ("endLine ", "line "),
 ];
+/// The end of an advice for which this toolset has no input.
+const LIMIT: &str = ", or raise the limit";
 /// Advice for which this toolset has no input.
 const BYTES: (&str, &str) = ("give a range of bytes instead of lines", "leave out view_range");
 
+/// The texts of an input, which messages repeat as they are.
+pub(super) struct Own(Vec<String>);
+
+impl Own {
+    pub(super) fn of(input: &Value) -> Self {
+        let texts = input.as_object().into_iter().flat_map(|fields| fields.values());
+        let texts = texts.filter_map(Value::as_str).filter(|text| !text.is_empty());
+        Self(texts.map(str::to_owned).collect())
+    }
+
+    /// Renames what a text mentions beside the texts of the input.
+    fn renamed(&self, text: &str) -> String {
+        let found = self.0.iter().filter_map(|own| Some((text.find(own.as_str())?, own)));
+        // Of several texts at one place, the longest is the whole one.
+        let first = found.min_by_key(|(at, own)| (*at, std::cmp::Reverse(own.len())));
+        match first {
+            Some((at, own)) => {
+                let rest = &text[at + own.len()..];
+                format!("{}{own}{}", renamed(&text[..at]), self.renamed(rest))
+            }
+            None => renamed(text),
+        }
+    }
+}
+
 /// Renames what the error of a call of `tool` mentions.
-pub(super) fn of_error(tool: &'static str, error: ToolError) -> ToolError {
+pub(super) fn of_error(tool: &'static str, error: ToolError, own: &Own) -> ToolError {
     match error {
-        ToolError::Failed { problem, .. } => ToolError::Failed { tool, problem: renamed(&problem) },
+        ToolError::Failed { problem, .. } => {
+            ToolError::Failed { tool, problem: own.renamed(&problem) }
+        }
         ToolError::Input { source, .. } => {
-            let source = serde_json::Error::custom(renamed(&source.to_string()));
+            let source = serde_json::Error::custom(own.renamed(&source.to_string()));
             ToolError::Input { tool, source }
         }
         ToolError::Sharing { source: SharingError::Served { kind, is_retryable, message } } => {
-            let message = if is_own(&message) { renamed(&message) } else { message };
+            let message = if is_own(&message) { own.renamed(&message) } else { message };
             SharingError::Served { kind, is_retryable, message }.into()
         }
         ToolError::Redacted { message, kind, is_retryable } => {
-            let message = if is_own(&message) { renamed(&message) } else { message };
+            let message = if is_own(&message) { own.renamed(&message) } else { message };
             ToolError::Redacted { message, kind, is_retryable }
         }
         other => other,
     }
+}
+
+/// Leaves out the advice to raise a limit, which `grep` does not have here.
+pub(super) fn of_search(mut result: ToolResult) -> ToolResult {
+    if let ToolContent::Text(text) = &mut result.content
+        && let Some(at) = text.rfind(LIMIT)
+    {
+        text.replace_range(at..at + LIMIT.len(), "");
+    }
+    result
 }
 
 /// Names the input of `read` that continues with the rest of a file.
@@ -74,4 +113,21 @@ fn is_own(message: &str) -> bool {
 
 fn renamed(text: &str) -> String {
     NAMES.iter().chain([&BYTES]).fold(text.to_owned(), |text, (from, to)| text.replace(from, to))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn the_texts_of_an_input_keep_their_names() {
+        let own = Own::of(&json!({ "file_path": "readFile.ts", "old_string": "timeoutMs" }));
+        let text = "readFile.ts: oldString does not occur; use readFile on readFile.ts (timeoutMs)";
+        assert_eq!(
+            own.renamed(text),
+            "readFile.ts: old_string does not occur; use read on readFile.ts (timeoutMs)"
+        );
+    }
 }

@@ -64,7 +64,7 @@ pub struct BashOutput {
     pub killed: Vec<String>,
     /// Guesses about failures, one a line: at most 5 denials by the policy that messages on
     /// standard error tell of, each as `read PATH: RULE; REMEDY`; and the lack of root, of a
-    /// privilege or of a network, or a gap of the Landlock tier.
+    /// privilege or of a network, a limit on a process, or a gap of the Landlock tier.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hint: Option<String>,
     /// The accesses that the engine has refused: connections, at most 5, and quarantined paths.

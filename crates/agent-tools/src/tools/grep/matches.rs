@@ -22,6 +22,9 @@ const MAX_UNITS: usize = 30_000;
 /// is longer in any of its forms.
 const MARGIN: usize = 1 << 20;
 
+/// The byte order mark of UTF-8.
+const MARK: &[u8] = b"\xef\xbb\xbf";
+
 /// A search with its result so far.
 #[derive(Debug)]
 pub(super) struct Search<'s> {
@@ -47,6 +50,9 @@ impl<'s> Search<'s> {
         let mut searcher = SearcherBuilder::new();
         searcher
             .binary_detection(BinaryDetection::quit(0))
+            // The places of lines are those in the file, so its bytes are searched as they are.
+            .bom_sniffing(false)
+            .multi_line(regex.line_terminator().is_none())
             .before_context(context)
             .after_context(context);
         Self {
@@ -72,10 +78,12 @@ impl<'s> Search<'s> {
 
     /// Searches the content of a file.
     pub(super) fn file(&mut self, path: &str, content: &[u8]) {
+        // The mark in front of a text is not part of its first line.
+        let start = if content.starts_with(MARK) { MARK.len() } else { 0 };
         let mut lines =
-            Lines { regex: self.regex, left: self.left, lines: Vec::new(), more: false };
+            Lines { regex: self.regex, start, left: self.left, lines: Vec::new(), more: false };
         // Reading memory cannot fail, and the sink does not.
-        let _ = self.searcher.search_slice(self.regex, content, &mut lines);
+        let _ = self.searcher.search_slice(self.regex, &content[start..], &mut lines);
         let Lines { left, lines, more, .. } = lines;
         if lines.is_empty() {
             return;
@@ -132,6 +140,8 @@ struct Line {
 /// The lines of one file.
 struct Lines<'r> {
     regex: &'r RegexMatcher,
+    /// The place in the file where the search began.
+    start: usize,
     left: usize,
     lines: Vec<Line>,
     /// Set if the search ended because there are enough lines.
@@ -140,7 +150,7 @@ struct Lines<'r> {
 
 impl Lines<'_> {
     fn push(&mut self, number: Option<u64>, offset: u64, bytes: &[u8], from: usize) {
-        let offset = usize::try_from(offset).unwrap_or(usize::MAX);
+        let offset = usize::try_from(offset).map_or(usize::MAX, |offset| self.start + offset);
         let text = bytes.strip_suffix(b"\n").unwrap_or(bytes);
         let text = text.strip_suffix(b"\r").unwrap_or(text);
         let shown = offset + start_of_character(text, from)..offset + text.len();
@@ -159,16 +169,22 @@ impl Sink for Lines<'_> {
     type Error = io::Error;
 
     fn matched(&mut self, _searcher: &Searcher, found: &SinkMatch<'_>) -> io::Result<bool> {
-        if self.left == 0 {
-            self.more = true;
-            return Ok(false);
+        let mut at = self.regex.find(found.bytes()).ok().flatten().map_or(0, |found| found.start());
+        let (mut number, mut offset) = (found.line_number(), found.absolute_byte_offset());
+        // An expression with a line break matches several lines.
+        for line in found.lines() {
+            if self.left == 0 {
+                self.more = true;
+                return Ok(false);
+            }
+            self.left -= 1;
+            let from =
+                if line.len() > MAX_LINE_UNITS { at.saturating_sub(BEFORE_MATCH) } else { 0 };
+            self.push(number, offset, line, from);
+            at = at.saturating_sub(line.len());
+            number = number.map(|number| number + 1);
+            offset += line.len() as u64;
         }
-        self.left -= 1;
-        let at = self.regex.find(found.bytes()).ok().flatten().map_or(0, |found| found.start());
-        let from =
-            if found.bytes().len() > MAX_LINE_UNITS { at.saturating_sub(BEFORE_MATCH) } else { 0 };
-        let (number, offset) = (found.line_number(), found.absolute_byte_offset());
-        self.push(number, offset, found.bytes(), from);
         Ok(true)
     }
 
@@ -190,12 +206,17 @@ mod tests {
     use secrets::{Redactor, SecretString};
 
     use super::*;
+    use crate::tools::grep::{GrepOptions, compile as compile_options};
+
+    fn compile(pattern: &str) -> Result<RegexMatcher, crate::tool_error::ToolError> {
+        compile_options(&GrepOptions::new(pattern))
+    }
 
     #[track_caller]
     fn check(content: &[u8], context: usize, limit: usize, expected: &str) -> FoundLines {
         let value = SecretString::from("hunter2\nhunter3");
         let redactor = Redactor::of([("TOKEN", &value)]);
-        let regex = RegexMatcher::new_line_matcher("fn|hunter2").unwrap();
+        let regex = compile("fn|hunter2").unwrap();
         let mut search = Search::new(&regex, context, limit, Redaction::new(Some(&redactor)));
         search.file("f", content);
         let found = search.finish();
@@ -212,6 +233,29 @@ mod tests {
         assert!(check(b"fn a\nfn b", 0, 1, &format!("f:1:fn a\n{more}")).truncated);
         assert!(!check(b"fn a\nfn b", 0, 2, "f:1:fn a\nf:2:fn b\n").truncated);
         check(b"fn\0a\n", 0, 9, "no line matches\n");
+    }
+
+    #[test]
+    fn a_byte_order_mark_moves_no_line() {
+        check(b"\xef\xbb\xbffn a\nx\nfn b\n", 0, 9, "f:1:fn a\nf:3:fn b\n");
+        let wide: Vec<u8> =
+            "\u{feff}\u{6f22}fn\n".encode_utf16().flat_map(u16::to_le_bytes).collect();
+        check(&wide, 0, 9, "no line matches\n");
+    }
+
+    #[test]
+    fn an_expression_with_a_line_break_matches_over_lines() {
+        let find = |pattern: &str, limit: usize| {
+            let regex = compile(pattern).unwrap();
+            let mut search = Search::new(&regex, 0, limit, Redaction::new(None));
+            search.file("f", b"a\nfn b\n  c\n\nfn d\n\ne\n");
+            search.finish().text()
+        };
+        assert_eq!(find(r"fn b\n\s+c$", 9), "f:2:fn b\nf:3:  c\n");
+        assert_eq!(find("^fn .\n\n", 9), "f:5:fn d\nf:6:\n");
+        assert_eq!(find(r"^fn [^\n]*$", 9), "f:2:fn b\nf:5:fn d\n");
+        assert_eq!(find(r"b\r?\n", 1), "f:2:fn b\n");
+        assert!(find(r"fn b\n  c", 1).starts_with("f:2:fn b\nthere may be more"));
     }
 
     #[test]

@@ -13,6 +13,7 @@ use tokio::time::{Instant, timeout_at};
 use crate::process::{
     InputFrom, Lifetime, OutputTo, Process, ProcessControl, ProcessInput, ProcessOutput, Spawn,
 };
+use crate::redaction::{unfinished_placeholder, whole_end, whole_start};
 use crate::session::Session;
 use crate::tool_error::ToolError;
 use crate::tools::bash::BashOutput;
@@ -65,6 +66,8 @@ pub(super) enum Until {
 pub(super) struct ReadPart {
     pub(super) output: String,
     pub(super) omitted_bytes: usize,
+    /// The number of bytes that the next call gets at once.
+    pub(super) remaining_bytes: usize,
     pub(super) ended: Option<Result<Box<BashOutput>, String>>,
 }
 
@@ -206,8 +209,11 @@ impl Background {
         patience: Duration,
     ) -> Result<(), ToolError> {
         let entry = self.entry(tool, id)?;
-        // A program that waits for input ends with it.
-        *entry.stdin.lock().await = None;
+        // A program that waits for input ends with it. One that does not read keeps a writer
+        // waiting, which must not delay the signal.
+        if let Ok(mut stdin) = entry.stdin.try_lock() {
+            *stdin = None;
+        }
         if let Some(signal) = signal {
             entry.control.signal(signal);
             let deadline = Instant::now() + patience;
@@ -238,25 +244,30 @@ impl State {
     fn push(&mut self, output: &[u8]) {
         self.output.extend(output);
         let excess = self.output.len().saturating_sub(MAX_WAITING);
+        let excess = whole_start(self.output.make_contiguous(), excess);
         self.output.drain(..excess);
         self.omitted_bytes += excess;
     }
 
-    /// Takes the next part of the output. An incomplete character stays for the next call.
+    /// Takes the next part of the output. An incomplete character or placeholder stays for the next
+    /// call.
     fn take(&mut self) -> ReadPart {
-        let part = self.output.len().min(MAX_PART);
-        let is_last = part == self.output.len() && self.ended.is_some();
-        let bytes: Vec<u8> = self.output.iter().take(part).copied().collect();
-        let end = match std::str::from_utf8(&bytes) {
-            Err(error) if !is_last && error.error_len().is_none() => error.valid_up_to(),
-            _ => bytes.len(),
+        let all = self.output.make_contiguous();
+        let part = whole_end(all, all.len().min(MAX_PART));
+        let bytes = &all[..part];
+        let is_last = part == all.len() && self.ended.is_some();
+        let end = match std::str::from_utf8(bytes) {
+            _ if is_last => part,
+            Err(error) if error.error_len().is_none() => error.valid_up_to(),
+            _ => unfinished_placeholder(bytes).unwrap_or(part),
         };
+        let output = String::from_utf8_lossy(&bytes[..end]).into_owned();
         self.output.drain(..end);
-        let ended = self.ended.clone().filter(|_| self.output.is_empty());
         ReadPart {
-            output: String::from_utf8_lossy(&bytes[..end]).into_owned(),
+            output,
             omitted_bytes: std::mem::take(&mut self.omitted_bytes),
-            ended,
+            remaining_bytes: self.output.len(),
+            ended: self.ended.clone(),
         }
     }
 }

@@ -64,6 +64,8 @@ pub(super) fn output() -> Value {
             "processId": process_id(),
             "output": { "type": "string", "description": "The output since the last call" },
             "omittedBytes": { "type": "integer", "minimum": 0 },
+            "remainingBytes": { "type": "integer", "minimum": 0 },
+            "redacted": { "type": "array", "items": { "type": "string" } },
             "isRunning": { "type": "boolean" },
             "exitCode": { "type": "integer" },
             "result": { "type": "object" },

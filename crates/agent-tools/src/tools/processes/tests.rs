@@ -52,6 +52,27 @@ async fn a_process_is_started_read_and_stopped_by_later_calls() {
     let input = json!({ "processId": id, "signal": "KILL" });
     let (stopped, text) = call(&session, &STOP, input).await;
     assert_eq!(stopped["exitCode"], 137, "{text}");
+
+    // A process that has ended is reported as such, also if there is more output than one call
+    // gets.
+    let (started, _) = call(&session, &START, json!({ "command": "seq 1 9000; exit 3" })).await;
+    let id = started["processId"].as_str().unwrap().to_owned();
+    let (stopped, text) = call(&session, &STOP, json!({ "processId": id })).await;
+    assert_eq!((&stopped["isRunning"], &stopped["exitCode"]), (&json!(false), &json!(3)), "{text}");
+
+    // A writer that waits for a process does not delay its end.
+    let (started, _) = call(&session, &START, json!({ "command": "exec sleep 1000" })).await;
+    let id = started["processId"].as_str().unwrap().to_owned();
+    let written = json!({ "processId": id, "input": "x".repeat(300_000) });
+    let stopping = async {
+        tokio::task::yield_now().await;
+        let began = std::time::Instant::now();
+        call(&session, &STOP, json!({ "processId": id, "signal": "KILL" })).await;
+        began.elapsed()
+    };
+    let (_, took) = tokio::join!(call(&session, &READ, written), stopping);
+    assert!(took < Duration::from_secs(30), "{took:?}");
+
     let (_, unknown) = call(&session, &STOP, json!({ "processId": "nope" })).await;
     assert!(unknown.contains("there is no process \"nope\""), "{unknown}");
 }

@@ -27,6 +27,41 @@ fn options_come_before_variables_and_those_before_the_file_of_the_home() {
 }
 
 #[test]
+fn an_error_about_a_value_names_the_variable_or_the_file_that_has_it() {
+    let refused = |name: &str, value: &str, args: &[&str], code: i32, expected: &str| {
+        let ran = Cli::with_environment(&[(name, value)]).run(args);
+        assert_eq!(ran.code, code, "{name}: {}", ran.stderr);
+        assert!(ran.stderr.contains(expected), "{name}: {}", ran.stderr);
+    };
+    let bash = ["bash", "true"];
+    for (name, value, part) in [
+        ("AGENT_TOOLS_JSON", "maybe", "'maybe' for 'AGENT_TOOLS_JSON'"),
+        ("AGENT_TOOLS_ENGINE", "x", "'x' for 'AGENT_TOOLS_ENGINE'"),
+        ("AGENT_TOOLS_TIMEOUT", "x", "'x' for 'AGENT_TOOLS_TIMEOUT': expected a number"),
+    ] {
+        refused(name, value, &bash, 2, part);
+    }
+    let both = ["bash", "--variable", "A", "true"];
+    refused("AGENT_TOOLS_SKILL_VARIABLES", "1", &both, 2, "with 'AGENT_TOOLS_SKILL_VARIABLES'");
+    let option = ["--engine", "y", "bash", "true"];
+    refused("AGENT_TOOLS_ENGINE", "x", &option, 2, "'y' for '--engine <ENGINE>'");
+    let named = "AGENT_TOOLS_POLICY has this value";
+    refused("AGENT_TOOLS_POLICY", "/absent.json", &bash, 125, named);
+    refused("AGENT_TOOLS_STORE", "foo://x", &bash, 125, "AGENT_TOOLS_STORE has this value");
+    let cli = Cli::with_environment(&[("AGENT_TOOLS_ACCEPT", "signals")]);
+    let warned = cli.run(&["session", "list"]).ok().stderr;
+    assert!(warned.contains("warning: AGENT_TOOLS_ACCEPT has no effect"), "{warned}");
+
+    let cli = Cli::new();
+    let file = testkit::write_file(&cli.home(), "agent-tools.toml", "policy = \"/absent.json\"\n");
+    let ran = cli.run(&bash);
+    let named = format!("`policy` in {} has this value", file.display());
+    assert!(ran.code == 125 && ran.stderr.contains(&named), "{}", ran.stderr);
+    let ran = cli.run(&["bash", "--policy", "/other.json", "true"]);
+    assert!(!ran.stderr.contains("has this value"), "{}", ran.stderr);
+}
+
+#[test]
 fn a_project_restricts_its_sessions_and_the_agent_cannot_change_that() {
     let cli = Cli::new();
     cli.write("data/secret/f", "hidden");

@@ -178,7 +178,7 @@ fn calls_are_logged_with_their_codes_and_denials_and_without_secrets() {
 
     let required = cli.run(&["bash", "--require-variable", "TOKEN,OTHER", "touch ran"]);
     assert_eq!(required.code, 125);
-    assert!(required.stderr.contains("absent: OTHER"), "{}", required.stderr);
+    assert!(required.stderr.contains("no value: OTHER (not set)"), "{}", required.stderr);
     assert_eq!(cli.run(&["ls"]).ok().stdout, "f\n");
 }
 

@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::Cli;
 
 /// Returns the examples of a verb in the documentation, in their order.
-fn documented(verb: &str) -> Vec<Value> {
+pub(super) fn documented(verb: &str) -> Vec<Value> {
     let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/json.md");
     let page = std::fs::read_to_string(page).unwrap();
     let mut verbs = String::new();
@@ -29,7 +29,7 @@ fn documented(verb: &str) -> Vec<Value> {
 
 /// Checks that a value has all keys of an example, and lists where it has lists.
 #[track_caller]
-fn check(verb: &str, found: &Value, example: &Value) {
+pub(super) fn check(verb: &str, found: &Value, example: &Value) {
     match (found, example) {
         (Value::Object(found), Value::Object(example)) => {
             for (key, value) in example {
@@ -57,7 +57,8 @@ fn results_have_the_documented_keys() {
     let path = |name: &str| cli.dir().join(name).to_str().unwrap().to_owned();
     let run = |example: usize, arguments: &[&str]| {
         let ran = cli.run(&[&["--json"], arguments].concat()).ok().json();
-        let verb = arguments[..2].join(" ");
+        let is_group = ["skill", "variable", "policy", "session"].contains(&arguments[0]);
+        let verb = arguments[..if is_group { 2 } else { 1 }].join(" ");
         check(&verb, &ran, &documented(&verb)[example]);
     };
     run(0, &["skill", "publish", source]);
@@ -95,8 +96,18 @@ fn results_have_the_documented_keys() {
     run(0, &["session", "show", "default"]);
     run(0, &["session", "sync", "default"]);
     run(0, &["session", "history", "default"]);
+    run(0, &["ls"]);
+    run(0, &["cp", ":a.txt", &path("copy")]);
+    run(0, &["logs"]);
+    run(0, &["session", "restore", "default", "a.txt", "--at", "1"]);
+    run(0, &["session", "pull", "default", "user_local/sessions/default/a.txt"]);
+    run(1, &["session", "show", "default", "--network"]);
     cli.run(&["bash", "rm a.txt"]).ok();
     run(0, &["session", "undelete", "default"]);
     run(0, &["session", "gc", "default"]);
     run(0, &["session", "close", "default"]);
+    cli.run(&["bash", "true"]).ok();
+    run(0, &["session", "delete", "default", "--yes"]);
+    run(0, &["prune", "--unused-for", "30d", "--dry-run"]);
+    run(0, &["doctor"]);
 }

@@ -254,3 +254,39 @@ fn failures_and_results_are_objects_with_json() {
     assert_eq!((&raw["content"], &raw["encoding"]), (&"/wA=".into(), &"base64".into()));
     assert!(show("absent").json()["error"].as_str().unwrap().contains("absent"));
 }
+
+#[test]
+fn a_request_that_cannot_begin_leaves_no_session() {
+    let cli = Cli::new();
+    for (args, code, expected) in [
+        (&["cp", "absent", ":a"][..], 1, "cannot read absent"),
+        (&["cp", "a", "b"], 2, "neither path is one of the session"),
+        (&["session", "close", "--user", "zoe"], 1, "no session of user zoe is on this"),
+        (&["logs", "-n", "0"], 2, "'0' for '--last <COUNT>'"),
+    ] {
+        let ran = cli.run(args);
+        assert_eq!(ran.code, code, "{args:?}: {}", ran.stderr);
+        assert!(ran.stderr.contains(expected), "{args:?}: {}", ran.stderr);
+    }
+    assert_eq!(cli.run(&["session", "list"]).ok().stdout, "");
+
+    cli.run(&["bash", "echo 1 > f"]).ok();
+    for path in ["d/", "d/."] {
+        let ran = cli.run(&["write-file", path, "--content", "x"]);
+        assert_eq!(ran.code, 1, "{path}");
+        assert!(ran.stderr.contains("is the path of a directory"), "{path}: {}", ran.stderr);
+    }
+    let ran = cli.run(&["ls", "f/"]);
+    assert!(ran.code == 1 && ran.stderr.contains("f/ is not a directory"), "{}", ran.stderr);
+    let ran = cli.run(&["write-file", "g", "--content", "a [redacted:TOKEN]"]);
+    assert!(ran.code == 1 && ran.stderr.contains("only stands for"), "{}", ran.stderr);
+    assert_eq!(cli.run(&["ls"]).ok().stdout, "f\n");
+
+    cli.run(&["session", "delete", "default", "--yes"]).ok();
+    for args in [&["ls"][..], &["cat", "f"], &["read-file", "f"], &["cp", ":f", "copy"]] {
+        let ran = cli.run(args);
+        assert_eq!(ran.code, 1, "{args:?}");
+        assert!(ran.stderr.contains("has no session default"), "{args:?}: {}", ran.stderr);
+    }
+    assert_eq!(cli.run(&["session", "list"]).ok().stdout, "");
+}

@@ -35,6 +35,7 @@ fn another_machine_is_refused_while_a_server_lives_and_sigterm_releases_the_sess
     let id = std::fs::read_to_string(first.home().join("id")).unwrap();
     let owners = second.run(&["--json", "owners"]).ok().json();
     assert_eq!(owners[0]["home"], id.trim());
+    super::json::check("owners", &owners, &super::json::documented("owners")[0]);
     assert!(owners[0]["lastModified"].as_u64().is_some_and(|time| time > 1_700_000_000));
     kill_process(Pid::from_child(&server.child), Signal::TERM).unwrap();
     assert_eq!(server.child.wait().unwrap().code(), Some(143));

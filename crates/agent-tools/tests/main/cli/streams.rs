@@ -63,6 +63,10 @@ fn a_command_reads_no_more_of_a_file_than_it_needs() {
     let mut command = cli.command(&["bash", "read line; echo \"got $line\""]);
     let output = command.stdin(input.try_clone().unwrap()).output().unwrap();
     assert_eq!(output.stdout, b"got one\n");
+    let limited = ["bash", "--max-output", "8", "seq 9; wc -l"];
+    let limited = cli.run_with(&limited, "a\nb\nc\n").ok().stdout;
+    assert!(limited.starts_with("1\n2\n\n\n[stdout truncated"), "{limited}");
+    assert!(limited.ends_with("\n9\n3\n"), "{limited}");
     let mut rest = String::new();
     input.read_to_string(&mut rest).unwrap();
     assert_eq!(rest, "two\n");

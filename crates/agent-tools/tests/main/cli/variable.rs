@@ -167,6 +167,8 @@ fn encrypted_variables_without_a_passphrase_are_skipped_with_a_warning() {
     assert_eq!(ran.stderr.matches("API_KEY").count(), 1, "{}", ran.stderr);
     let required = cli.run(&["bash", "--require-variable", "API_KEY", "touch ran; true"]);
     assert_eq!(required.code, 125);
+    let reason = "no value: API_KEY (the passphrase is wrong or the encrypted value is damaged)";
+    assert!(required.stderr.contains(reason), "{}", required.stderr);
     // Each result of a server says what its command lacks.
     let mut server = crate::mcp::Server::start_with(&cli, &["mcp"]);
     for _ in 0..2 {

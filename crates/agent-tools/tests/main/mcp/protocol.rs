@@ -53,6 +53,27 @@ fn a_message_that_cannot_be_handled_gets_an_error_with_its_id() {
 }
 
 #[test]
+fn messages_before_initialize_do_not_end_the_server() {
+    let cli = Cli::new();
+    let mut server = Server::spawn(cli.command(&["mcp", "--session", "m"]));
+    for (line, expected) in [
+        (r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#, None),
+        (r#"{"jsonrpc":"2.0","id":70,"method":"tools/list"}"#, Some("first request is `init")),
+        (r#"{"jsonrpc":"2.0","id":71,"method":"no/such"}"#, Some("first request is `init")),
+        (r#"{"jsonrpc":"2.0","id":72,"method":"ping"}"#, Some("\"result\":{}")),
+    ] {
+        writeln!(server.child.stdin.as_mut().unwrap(), "{line}").unwrap();
+        if let Some(expected) = expected {
+            let answer = next(&mut server).to_string();
+            assert!(answer.contains(expected), "{answer}");
+        }
+    }
+    server.initialize();
+    let result = server.call("bash", json!({ "command": "echo here" }));
+    assert_eq!(result["structuredContent"]["stdout"], "here\n");
+}
+
+#[test]
 fn errors_repeat_no_value_of_a_variable_and_no_long_text() {
     let cli = Cli::new();
     cli.run_with(&["variable", "set", "TOKEN"], VALUE).ok();

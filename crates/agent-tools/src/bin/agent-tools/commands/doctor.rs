@@ -3,6 +3,7 @@
 
 mod limits;
 
+use std::path::Path;
 use std::process::ExitCode;
 
 use agent_tools::{Enforcement, Tier};
@@ -57,6 +58,9 @@ struct Runtime {
     /// The option that makes an unreachable runtime usable.
     #[serde(skip_serializing_if = "Option::is_none")]
     open_with: Option<String>,
+    /// The variables that it needs besides, as `NAME=VALUE`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    needs: Vec<String>,
 }
 
 #[derive(Serialize)]
@@ -102,7 +106,7 @@ async fn examine(context: &Context, args: &SessionArgs) -> Result<Report, Failur
             (Check { ok: true, detail: "valid".to_owned() }, runtimes, node_path)
         }
         Err(failure) => {
-            (Check { ok: false, detail: failure.message().to_owned() }, Vec::new(), None)
+            (Check { ok: false, detail: failure.message().into_owned() }, Vec::new(), None)
         }
     };
     let store = store(context).await;
@@ -112,7 +116,7 @@ async fn examine(context: &Context, args: &SessionArgs) -> Result<Report, Failur
             Ok(variables) => Check { ok: true, detail: format!("{} stored", variables.len()) },
             Err(error) => Check { ok: false, detail: agent_tools::with_causes(&error) },
         },
-        Err(failure) => Check { ok: false, detail: failure.message().to_owned() },
+        Err(failure) => Check { ok: false, detail: failure.message().into_owned() },
     };
     let landlock = Tier::Landlock { accepted: Vec::new() };
     let weaker = (!engine.is_usable()
@@ -155,17 +159,38 @@ fn described(
         .runtimes()
         .reachable(&policy)
         .into_iter()
-        .map(|(name, path)| Runtime { name, path: path.display().to_string(), open_with: None })
+        .map(|(name, path)| Runtime {
+            name,
+            path: path.display().to_string(),
+            open_with: None,
+            needs: Vec::new(),
+        })
         .collect();
     runtimes.extend(sessions.runtimes().unreachable(&policy, &home).into_iter().map(|missing| {
         Runtime {
             name: missing.name,
             path: missing.path.display().to_string(),
-            open_with: Some(format!("--allow-read {}", missing.allow_read.display())),
+            open_with: Some(
+                missing
+                    .allow_read
+                    .iter()
+                    .map(|path| allow_read(path))
+                    .collect::<Vec<_>>()
+                    .join(" "),
+            ),
+            needs: missing
+                .variables
+                .iter()
+                .map(|(name, value)| format!("{name}={}", value.display()))
+                .collect(),
         }
     }));
     let node_path = sessions.runtimes().node_path.as_ref().map(|path| path.display().to_string());
     Ok((runtimes, node_path))
+}
+
+fn allow_read(path: &Path) -> String {
+    format!("--allow-read {}", path.display())
 }
 
 /// Checks that the store can be listed and changed.
@@ -173,7 +198,7 @@ async fn store(context: &Context) -> Check {
     let opened = context.storage().and_then(|store| Ok((store, context.store_location()?)));
     let (storage, location) = match opened {
         Ok(opened) => opened,
-        Err(failure) => return Check { ok: false, detail: failure.message().to_owned() },
+        Err(failure) => return Check { ok: false, detail: failure.message().into_owned() },
     };
     match (storage.check().await, storage.check_writable().await) {
         (Ok(()), Ok(())) => Check { ok: true, detail: location },
@@ -222,12 +247,13 @@ fn show(report: &Report) {
     for runtime in &report.runtimes {
         match &runtime.open_with {
             None => outln!("  {:<13} {}", runtime.name, runtime.path),
-            Some(option) => {
-                outln!(
-                    "  {:<13} {} is unreachable; {option} allows it",
-                    runtime.name,
-                    runtime.path
-                );
+            Some(options) => {
+                let Runtime { name, path, needs, .. } = runtime;
+                let variables = match needs.join(" ") {
+                    needs if needs.is_empty() => needs,
+                    needs => format!("; it needs the variable {needs} too"),
+                };
+                outln!("  {name:<13} {path} is unreachable; use {options}{variables}");
             }
         }
     }

@@ -92,6 +92,8 @@ async fn ls(context: &Context, args: Ls) -> Result<ExitCode, Failure> {
         let stat = session.stat(&args.path).await.map_err(Failure::failed)?;
         let entries = if stat.kind == FileKind::Directory {
             list(session, &args.path).await?
+        } else if args.path.ends_with('/') {
+            return Err(Failure::failed_text(format!("{} is not a directory", args.path)));
         } else {
             let name = args.path.rsplit('/').next().unwrap_or_default().to_owned();
             vec![ListedEntry::new(name, stat)]
@@ -192,33 +194,48 @@ impl CopySide {
     }
 }
 
+/// A copy between the host and a session.
+enum Direction {
+    In { from: PathBuf, to: String },
+    Out { from: String, to: PathBuf },
+}
+
+impl Direction {
+    fn parse(source: &OsString, target: &OsString) -> Result<Self, Failure> {
+        match (CopySide::parse(source)?, CopySide::parse(target)?) {
+            (CopySide::Host(from), CopySide::Session(to)) => Ok(Self::In { from, to }),
+            (CopySide::Session(from), CopySide::Host(to)) => Ok(Self::Out { from, to }),
+            (CopySide::Host(_), CopySide::Host(_)) => Err(Failure::usage(
+                "neither path is one of the session; such a path begins with a colon, as in \
+                 `cp notes.txt :notes.txt`",
+            )),
+            (CopySide::Session(_), CopySide::Session(_)) => {
+                Err(Failure::usage("both paths are of the session; use `agent-tools bash 'cp …'`"))
+            }
+        }
+    }
+}
+
 async fn cp(context: &Context, args: Cp) -> Result<ExitCode, Failure> {
-    let places = (CopySide::parse(&args.source)?, CopySide::parse(&args.target)?);
+    let direction = Direction::parse(&args.source, &args.target)?;
     let open = async {
-        match &places {
-            (CopySide::Session(_), _) => context.open_existing(&args.session).await,
-            _ => context.open(&args.session).await,
+        match &direction {
+            Direction::Out { .. } => context.open_existing(&args.session).await,
+            Direction::In { from, .. } => {
+                // A copy that cannot begin creates no session.
+                copy_in::check_source(from)?;
+                context.open(&args.session).await
+            }
         }
     };
     use_session(OnSignal::Kill, open, async |session| {
-        let copied = match &places {
-            (CopySide::Host(from), CopySide::Session(to)) => {
+        let copied = match &direction {
+            Direction::In { from, to } => {
                 check_lasts(context, session, to)?;
                 copy_in::copy(session, from, to, context.bars()).await?
             }
-            (CopySide::Session(from), CopySide::Host(to)) => {
+            Direction::Out { from, to } => {
                 copy_out::copy(session, from, to, context.bars()).await?
-            }
-            (CopySide::Host(_), CopySide::Host(_)) => {
-                return Err(Failure::usage(
-                    "neither path is one of the session; such a path begins with a colon, as in \
-                     `cp notes.txt :notes.txt`",
-                ));
-            }
-            (CopySide::Session(_), CopySide::Session(_)) => {
-                return Err(Failure::usage(
-                    "both paths are of the session; use `agent-tools bash 'cp …'`",
-                ));
             }
         };
         let notes: Vec<_> = copied.omitted.iter().map(ToString::to_string).collect();

@@ -1,5 +1,6 @@
 //! The subcommand `logs`: the recorded calls of a session.
 
+use std::num::NonZeroUsize;
 use std::process::ExitCode;
 
 use agent_tools::{CallRecord, SessionId, printable};
@@ -19,7 +20,7 @@ pub(crate) struct LogsArgs {
     session: SessionId,
     /// Show only the last calls.
     #[arg(short = 'n', long, value_name = "COUNT")]
-    last: Option<usize>,
+    last: Option<NonZeroUsize>,
     /// Show only calls that failed, timed out, had another exit code than 0, or were denied
     /// something.
     #[arg(long)]
@@ -37,7 +38,7 @@ pub(crate) async fn run(context: &Context, args: &LogsArgs) -> Result<ExitCode, 
     if args.failed {
         calls.retain(has_failed);
     }
-    let skipped = args.last.map_or(0, |last| calls.len().saturating_sub(last));
+    let skipped = args.last.map_or(0, |last| calls.len().saturating_sub(last.get()));
     let calls = &calls[skipped..];
     context.print(&calls, || {
         for call in calls {

@@ -16,6 +16,7 @@ use super::tools::seconds;
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::options::SessionArgs;
+use crate::origins;
 use crate::output::errln;
 use crate::signals::{OnSignal, use_session};
 use crate::toolset_args::ToolsetArgs;
@@ -59,7 +60,8 @@ pub(crate) async fn run(context: &Context, args: McpArgs) -> Result<ExitCode, Fa
         && timeout > max
     {
         let (timeout, max) = (timeout.as_secs_f64(), max.as_secs_f64());
-        let problem = format!("--timeout {timeout} is above --max-timeout {max}");
+        let (usual, most) = (origins::name("--timeout"), origins::name("--max-timeout"));
+        let problem = format!("{usual} {timeout} is above {most} {max}");
         return Err(Failure::usage(problem));
     }
     let mut options = ServerOptions::default();
@@ -115,7 +117,7 @@ impl Server {
             ended = self.ended() => return Err(ended.err().unwrap_or_else(|| Failure::ended(0))),
         };
         if let Err(failure) = &opened {
-            self.announce(Err(failure.message().to_owned()));
+            self.announce(Err(failure.message().into_owned()));
             let _ = timeout(LAST_ANSWERS, self.ended()).await;
         }
         opened

@@ -24,6 +24,7 @@ use crate::command_line;
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::network_args::NetworkArgs;
+use crate::origins;
 use crate::output::errln;
 use crate::settings;
 use crate::signals::is_ignored;
@@ -64,10 +65,11 @@ pub(crate) async fn run(context: &Context, args: SandboxArgs) -> Result<ExitCode
     let cwd = settings::working_directory()?;
     let is_terminal = [stdin().is_terminal(), stdout().is_terminal(), stderr().is_terminal()];
     if args.network.asks() && is_terminal.contains(&true) {
-        return Err(Failure::usage(
-            "the command has the terminal, so --ask cannot use it; redirect the three streams of \
-             the command",
-        ));
+        let ask = origins::name("--ask");
+        return Err(Failure::usage(format!(
+            "the command has the terminal, so {ask} cannot use it; redirect the three streams of \
+             the command"
+        )));
     }
     let mut config = read_settings(args.settings.as_deref())?;
     let (project, asked) = (context.project()?, args.network.spec()?);

@@ -353,7 +353,9 @@ fn describe(report: &InstallReport, dir: &Path) -> (serde_json::Value, PathBuf) 
 
 fn tag(text: &str) -> Result<Tag, String> {
     Tag::parse(text).map_err(|_| {
-        "a tag is 1 to 64 of a-z, 0-9 and -, begins with a letter, and is not `latest`".to_owned()
+        "a tag is 1 to 64 of a-z, 0-9 and -, begins with a letter, and is neither `latest` nor \
+         like `v3`, which looks like a version"
+            .to_owned()
     })
 }
 

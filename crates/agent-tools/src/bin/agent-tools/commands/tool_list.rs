@@ -1,5 +1,6 @@
 //! The subcommand `tools`: the tools of a session, described for a model.
 
+use std::cell::Cell;
 use std::process::ExitCode;
 
 use agent_tools::{CloseMode, Effects, Sessions, Tool};
@@ -24,7 +25,11 @@ pub(crate) struct ToolListArgs {
 pub(crate) async fn run(context: &Context, args: ToolListArgs) -> Result<ExitCode, Failure> {
     let existed = context.has_session(&args.session).await?;
     let open = context.open_with(&args.session, |builder| builder.tools(args.tools.selection()));
+    let is_unused = Cell::new(false);
     let listed = use_session(OnSignal::Kill, open, async |session| {
+        let entries = std::fs::read_dir(session.dir());
+        let is_empty = entries.is_ok_and(|mut entries| entries.next().is_none());
+        is_unused.set(is_empty && !session.is_served_elsewhere());
         let tools: Vec<Value> = session.tools().iter().map(described).collect();
         let text = if context.prints_json() {
             serde_json::to_string(&tools)
@@ -36,11 +41,11 @@ pub(crate) async fn run(context: &Context, args: ToolListArgs) -> Result<ExitCod
     })
     .await
     .map_err(Failure::into_failed)?;
-    if !existed {
-        // It was only opened to describe its tools, and the store has nothing of it.
+    if !existed && is_unused.get() {
+        // It was only opened to describe its tools. It stays if another process has written files
+        // to it by now.
         let sessions = Sessions::builder(context.home()?).build();
-        let closed = sessions.close_with(&args.session.session, CloseMode::Discard).await;
-        closed.map_err(Failure::failed)?;
+        let _ = sessions.close_with(&args.session.session, CloseMode::KeepPending).await;
     }
     Ok(listed)
 }

@@ -3,6 +3,7 @@
 use agent_tools::IgnoreRules;
 
 use crate::failure::Failure;
+use crate::origins;
 
 /// Creates ignore rules from the patterns of `--ignore`. All of them extend the default rules, or
 /// all of them replace these.
@@ -12,17 +13,19 @@ pub(super) fn ignore_rules(patterns: &[String]) -> Result<IgnoreRules, Failure> 
     let added: Vec<&str> =
         patterns.iter().filter_map(|pattern| pattern.strip_prefix('+')).collect();
     if added.iter().any(|pattern| pattern.trim().is_empty()) {
-        return Err(Failure::usage("--ignore has a `+` without a pattern"));
+        let ignore = origins::name("--ignore");
+        return Err(Failure::usage(format!("{ignore} has a `+` without a pattern")));
     }
     let rules = if added.is_empty() {
         IgnoreRules::from_patterns(patterns)
     } else if added.len() == patterns.len() {
         IgnoreRules::default().with_patterns(added)
     } else {
-        return Err(Failure::usage(
-            "--ignore has patterns with and without `+`: with `+`, they extend the default rules, \
-             and without it, they replace them",
-        ));
+        return Err(Failure::usage(format!(
+            "{} has patterns with and without `+`: with `+`, they extend the default rules, and \
+             without it, they replace them",
+            origins::name("--ignore")
+        )));
     };
     rules.map_err(Failure::not_run)
 }

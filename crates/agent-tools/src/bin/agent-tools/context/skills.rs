@@ -9,6 +9,7 @@ use skill_store::{SkillCache, SkillStore, VerifyingKey};
 
 use super::Context;
 use crate::failure::Failure;
+use crate::origins;
 
 impl Context {
     /// Opens the skills of the store, with the cache of the home and the keys of `--skill-key`.
@@ -43,8 +44,9 @@ impl Context {
         };
         match absent.filter(|dir| !dir.exists()) {
             Some(dir) if self.global.store.is_some() => Err(Failure::failed_text(format!(
-                "there is no store at {}; correct --store, or publish a skill to create it",
-                dir.display()
+                "there is no store at {}; correct {}, or publish a skill to create it",
+                dir.display(),
+                origins::name("--store")
             ))),
             // Nothing was stored yet.
             Some(_) => Ok(Storage::new(Arc::new(InMemory::new()), "").skills()),

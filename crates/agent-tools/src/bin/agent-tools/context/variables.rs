@@ -7,6 +7,7 @@ use secrecy::SecretString;
 
 use super::Context;
 use crate::failure::Failure;
+use crate::origins;
 use crate::output::errln;
 use crate::schemes;
 use crate::variable_source::{self, LazyVariables};
@@ -19,9 +20,10 @@ impl Context {
                 schemes::check(url, &schemes::VARIABLES)?;
                 if variable_source::is_dotenv(url) {
                     return Err(Failure::not_run_text(format!(
-                        "--variables takes a database, and no option reads the `.env` file {url}; \
-                         store each of its variables with `agent-tools variable set NAME`, or read \
-                         the file in Rust with `secrets::DotenvSource`"
+                        "{} takes a database, and no option reads the `.env` file {url}; store \
+                         each of its variables with `agent-tools variable set NAME`, or read the \
+                         file in Rust with `secrets::DotenvSource`",
+                        origins::name("--variables")
                     )));
                 }
                 Ok(url.clone())
@@ -66,7 +68,8 @@ impl Context {
     /// Returns the source of the variables of sessions. Fails if the file of `--variables` does not
     /// exist, because its path may be mistyped.
     pub(super) fn variable_source(&self, url: String) -> Result<LazyVariables, Failure> {
-        VariableStore::check_url(&url).map_err(Failure::not_run)?;
+        VariableStore::check_url(&url)
+            .map_err(|error| Failure::not_run(error).about("--variables"))?;
         self.check_database(&url)?;
         Ok(LazyVariables::new(url, self.passphrase()?, self.default_database()?))
     }
@@ -76,9 +79,10 @@ impl Context {
         let missing = variable_source::file(url).filter(|file| !file.exists());
         match missing.filter(|_| self.global.variables.is_some()) {
             Some(file) => Err(Failure::not_run_text(format!(
-                "there is no database of variables at {}; correct --variables, or create it with \
+                "there is no database of variables at {}; correct {}, or create it with \
                  `agent-tools variable set NAME`",
-                file.display()
+                file.display(),
+                origins::name("--variables")
             ))),
             None => Ok(()),
         }

@@ -25,15 +25,7 @@ pub(super) async fn copy(
     to: &str,
     bars: Bars,
 ) -> std::result::Result<Copied, Failure> {
-    let named = |error| Failure::failed_text(format!("cannot read {}: {error}", from.display()));
-    let source = from.metadata().map_err(named)?;
-    if !source.is_dir() && !source.is_file() {
-        return Err(Failure::failed_text(format!(
-            "{} is a FIFO, a socket or a device, and cannot be copied; `agent-tools write-file` \
-             stores its standard input",
-            from.display()
-        )));
-    }
+    let source = check_source(from)?;
     let target = target(session, from, to).await?;
     let (dir, name) = if source.is_dir() {
         (target.clone(), String::new())
@@ -70,6 +62,20 @@ pub(super) async fn copy(
     let (report, omitted) = report;
     let pending = report.sync.pending.len() + report.sync.still_pending;
     Ok(Copied { target, entries: report.entries, bytes: report.bytes, omitted, pending })
+}
+
+/// Returns the attributes of a file or directory that can be copied.
+pub(super) fn check_source(from: &Path) -> std::result::Result<Metadata, Failure> {
+    let named = |error| Failure::failed_text(format!("cannot read {}: {error}", from.display()));
+    let source = from.metadata().map_err(named)?;
+    if !source.is_dir() && !source.is_file() {
+        return Err(Failure::failed_text(format!(
+            "{} is a FIFO, a socket or a device, and cannot be copied; `agent-tools write-file` \
+             stores its standard input",
+            from.display()
+        )));
+    }
+    Ok(source)
 }
 
 /// Returns the path of the copy in the session.

@@ -30,10 +30,10 @@ pub(super) fn check(context: &Context, file: &Path) -> Result<ExitCode, Failure>
         && !findings.found.iter().any(|finding| matches!(finding.severity, Severity::Error))
     {
         let rule = SandboxRuntimeConfig::from_json(&text).ok().map(|config| {
-            let is_named = |entry: &PathEntry| names(failure.message(), &entry.to_string());
+            let is_named = |entry: &PathEntry| names(&failure.message(), &entry.to_string());
             entry_path(&config, is_named)
         });
-        findings.error("does-not-open", &rule.unwrap_or_default(), failure.message());
+        findings.error("does-not-open", &rule.unwrap_or_default(), &failure.message());
     }
     findings.found.sort_by_key(|finding| finding.location.map(|at| (at.line, at.column)));
     context.print(&serde_json::json!({ "valid": valid, "findings": findings.found }), || {

@@ -25,6 +25,14 @@ pub(super) async fn run(
     let listed = context.home()?.list().map_err(Failure::failed)?;
     let is_of_user = |listed: &&ListedSession| listed.user.as_ref() == user;
     let Some(id) = id else {
+        if let Some(user) = user
+            && !listed.iter().any(|listed| is_of_user(&listed))
+        {
+            return Err(Failure::failed_text(format!(
+                "no session of user {user} is on this machine; `agent-tools session list` shows \
+                 the existing ones"
+            )));
+        }
         let mut failed = 0;
         let mut results = Vec::new();
         for ListedSession { id, .. } in listed.iter().filter(is_of_user) {

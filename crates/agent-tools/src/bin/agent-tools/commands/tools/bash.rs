@@ -9,12 +9,12 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use agent_tools::{
-    BashOptions, BashOutput, InputFrom, OutputTo, Process, ProcessInput, Session, SessionsBuilder,
-    Spawn, printable,
+    BashOptions, BashOutput, CapturedStream, InputFrom, OutputTo, Process, ProcessInput,
+    ProcessOutput, Session, SessionsBuilder, Spawn, printable, shortened_stream,
 };
 use clap::Args;
 use sandbox_core::read_terminal;
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::mpsc;
 
 use super::TimeArgs;
@@ -73,17 +73,14 @@ pub(super) async fn run(context: &Context, args: Bash) -> Result<ExitCode, Failu
     let TimeArgs { timeout, linger } = args.times;
     // The next command has another sandbox, with a `/tmp` of its own.
     let open = context.open_with(&args.session, SessionsBuilder::without_kept_output);
-    if context.prints_json() || args.max_output.is_some() {
+    if context.prints_json() {
         let mut options = BashOptions::default();
         (options.timeout, options.linger) = (Some(timeout), Some(linger));
         (options.cwd, options.env) = (args.place.cwd, args.place.env);
         options.max_output = args.max_output;
         return use_session(OnSignal::Kill, open, async |session| {
             let output = session.bash_with(&command, options).await.map_err(Failure::not_run)?;
-            context.print(&output, || {
-                print_bytes(output.command_stdout().as_bytes());
-                show_rest(session, &output);
-            })?;
+            context.print(&output, || ())?;
             Ok(code(&output))
         })
         .await;
@@ -99,11 +96,15 @@ pub(super) async fn run(context: &Context, args: Bash) -> Result<ExitCode, Failu
             true => InputFrom::Pipe,
             false => InputFrom::Descriptor(copy(stdin())?),
         };
-        let (out, error) = (copy(stdout())?, copy(stderr())?);
-        // One destination of both shows them in their order.
-        let are_one = are_one(&out, &error).map_err(Failure::not_run)?;
-        spawn.stderr = if are_one { OutputTo::Stdout } else { OutputTo::Descriptor(error) };
-        spawn.stdout = OutputTo::Descriptor(out);
+        if args.max_output.is_some() {
+            (spawn.stdout, spawn.stderr) = (OutputTo::Pipe, OutputTo::Pipe);
+        } else {
+            let (out, error) = (copy(stdout())?, copy(stderr())?);
+            // One destination of both shows them in their order.
+            let are_one = are_one(&out, &error).map_err(Failure::not_run)?;
+            spawn.stderr = if are_one { OutputTo::Stdout } else { OutputTo::Descriptor(error) };
+            spawn.stdout = OutputTo::Descriptor(out);
+        }
         let mut process = tokio::select! {
             spawned = session.spawn(spawn) => spawned.map_err(Failure::not_run)?,
             received = attention.next() => return Ok(received.into()),
@@ -111,11 +112,42 @@ pub(super) async fn run(context: &Context, args: Bash) -> Result<ExitCode, Failu
         if let Some(input) = process.take_stdin() {
             forward_keys(input);
         }
+        let streams = [("stdout", process.take_stdout()), ("stderr", process.take_stderr())];
+        let streams = streams.map(|(name, output)| (name, tokio::spawn(collected(output))));
         let output = attend(&mut process, attention).await?;
+        for (name, stream) in streams {
+            let Some(max) = args.max_output else { continue };
+            let stream = stream.await.map_err(Failure::failed)?.map_err(Failure::failed)?;
+            let text = shortened_stream(name, &stream, max);
+            if name == "stdout" {
+                print_bytes(text.as_bytes());
+            } else {
+                print_command_error(&text);
+            }
+        }
         show_rest(session, &output);
         Ok(attention.code().map_or_else(|| code(&output), ExitCode::from))
     })
     .await
+}
+
+/// The size of the part of a stream that is kept until its end.
+const MAX_COLLECTED: usize = 32 << 20;
+
+/// Collects a pipe of a process until its end.
+async fn collected(output: Option<ProcessOutput>) -> io::Result<CapturedStream> {
+    let mut stream = CapturedStream::default();
+    let Some(mut output) = output else { return Ok(stream) };
+    let mut buffer = vec![0; 64 * 1024];
+    loop {
+        let count = output.read(&mut buffer).await?;
+        if count == 0 {
+            return Ok(stream);
+        }
+        let kept = count.min(MAX_COLLECTED - stream.bytes.len());
+        stream.bytes.extend_from_slice(&buffer[..kept]);
+        stream.dropped_bytes += (count - kept) as u64;
+    }
 }
 
 /// Joins the words of a command line to a script.

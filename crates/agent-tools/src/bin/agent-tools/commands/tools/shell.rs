@@ -14,6 +14,7 @@ use super::bash::{PlaceArgs, code, forward_keys, script, show, show_rest};
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::options::SessionArgs;
+use crate::origins;
 use crate::signals::use_session_with_attention;
 
 /// The shell of the session, which `SHELL` names.
@@ -37,7 +38,8 @@ pub(super) async fn run(context: &Context, args: Shell) -> Result<ExitCode, Fail
         ));
     }
     if args.session.network.asks() {
-        return Err(Failure::usage("the shell has the terminal, so --ask cannot use it"));
+        let ask = origins::name("--ask");
+        return Err(Failure::usage(format!("the shell has the terminal, so {ask} cannot use it")));
     }
     let mut spawn = match args.command.as_slice() {
         [] => Spawn::command(SHELL),

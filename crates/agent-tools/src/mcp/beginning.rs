@@ -1,0 +1,73 @@
+//! The beginning of a connection: the client first sends `initialize`, or a request that carries
+//! its own version of the protocol.
+
+use rmcp::model::{ClientRequest, ErrorData, GetMeta, JsonRpcMessage, ProtocolVersion, RequestId};
+use rmcp::service::{RoleServer, RxJsonRpcMessage};
+
+/// The treatment of a message in front of the first one that begins the connection.
+#[derive(Debug)]
+pub(super) enum Early {
+    /// It begins the connection.
+    Begins,
+    /// The server answers it at any time.
+    Allowed,
+    /// It needs no answer, and has no meaning yet.
+    Meaningless,
+    Refused(RequestId, ErrorData),
+}
+
+/// Judges a message that arrives before the connection has begun.
+pub(super) fn judge(message: &RxJsonRpcMessage<RoleServer>) -> Early {
+    let JsonRpcMessage::Request(request) = message else { return Early::Meaningless };
+    match &request.request {
+        ClientRequest::InitializeRequest(_) => Early::Begins,
+        ClientRequest::PingRequest(_) | ClientRequest::DiscoverRequest(_) => Early::Allowed,
+        other => {
+            let meta = other.get_meta();
+            let is_complete = meta.missing_required_keys(&ProtocolVersion::V_2026_07_28).is_empty();
+            if is_complete && meta.protocol_version().is_some() {
+                return Early::Begins;
+            }
+            let problem = "the first request is `initialize`, and no other one may come before it";
+            Early::Refused(request.id.clone(), ErrorData::invalid_request(problem, None))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(message: &str, is_expected: impl Fn(&Early) -> bool) {
+        let early = judge(&serde_json::from_str(message).unwrap());
+        assert!(is_expected(&early), "{message}: {early:?}");
+    }
+
+    #[test]
+    fn only_initialize_or_a_request_with_a_version_begins_a_connection() {
+        let hello = r#"{"protocolVersion":"2025-06-18","capabilities":{},
+                        "clientInfo":{"name":"x","version":"1"}}"#;
+        let initialize =
+            format!(r#"{{"jsonrpc":"2.0","id":1,"method":"initialize","params":{hello}}}"#);
+        check(&initialize, |early| matches!(early, Early::Begins));
+        let ping = r#"{"jsonrpc":"2.0","id":1,"method":"ping"}"#;
+        check(ping, |early| matches!(early, Early::Allowed));
+        let list = r#"{"jsonrpc":"2.0","id":7,"method":"tools/list"}"#;
+        check(list, |early| matches!(early, Early::Refused(RequestId::Number(7), _)));
+        let other = r#"{"jsonrpc":"2.0","id":8,"method":"x/y"}"#;
+        check(other, |early| matches!(early, Early::Refused(RequestId::Number(8), _)));
+        for message in [
+            r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#,
+            r#"{"jsonrpc":"2.0","id":1,"result":{}}"#,
+        ] {
+            check(message, |early| matches!(early, Early::Meaningless));
+        }
+        let meta = r#"{"io.modelcontextprotocol/protocolVersion":"2026-07-28",
+                       "io.modelcontextprotocol/clientCapabilities":{}}"#;
+        let list = format!(
+            r#"{{"jsonrpc":"2.0","id":7,"method":"tools/list","params":{{"_meta":{meta}}}}}"#
+        );
+        check(&list, |early| matches!(early, Early::Begins));
+    }
+}
