@@ -77,7 +77,7 @@ pub(crate) fn test(runner: &mut Runner) -> Outcome {
         as_root: selected,
         as_user: selected,
         of_mirrors: &OF_MIRRORS,
-        time_limit_seconds: 900,
+        time_limit_seconds: 1_200,
     };
     machine.run(runner, root)?;
     let Some(program) = tests.mirrors else {

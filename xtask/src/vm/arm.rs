@@ -89,7 +89,7 @@ pub(crate) fn test(runner: &mut Runner) -> Outcome {
         as_root: &as_root,
         as_user: &as_user,
         of_mirrors: &[],
-        time_limit_seconds: 1_200,
+        time_limit_seconds: 1_800,
     }
     .run(runner, root)
 }
