@@ -1,7 +1,7 @@
 //! `cargo xtask ci`: the steps, and the tiers that select them.
 
 use std::path::Path;
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 
 use crate::api;
 use crate::deny;
@@ -12,14 +12,15 @@ use crate::fuzz;
 use crate::layers;
 use crate::package;
 use crate::peers;
-use crate::step::{Outcome, Runner};
+use crate::step::{Outcome, Runner, Step};
 use crate::tidy;
 use crate::vm;
 
-/// A step's name and function.
-type Step = (&'static str, fn(&mut Runner) -> Outcome);
+/// Steps in virtual machines. They begin at once, and have the processors first.
+const MACHINES: [Step; 2] = [("vm-arm", vm::arm::test), ("vm", vm::test)];
 
-const STEPS: [Step; 20] = [
+/// Steps that compile and check, beside the machines.
+const CHECKS: [Step; 13] = [
     ("fmt", fmt),
     ("tidy", tidy::check),
     ("layers", layers::check),
@@ -27,18 +28,21 @@ const STEPS: [Step; 20] = [
     ("deny", deny::check),
     ("clippy", clippy),
     ("init", init),
-    ("unit", unit),
     ("features", features::check),
     ("package", package::check),
-    ("test", test),
-    ("vm", vm::test),
-    ("vm-arm", vm::arm::test),
-    ("doctest", doctest),
-    ("examples", examples::run),
     ("doc", doc),
     ("api", api::check),
-    ("bench", bench),
     ("fuzz", fuzz::run),
+    ("build", build),
+];
+
+/// Steps that run what is compiled. They come last, because many tests watch the time.
+const RUNS: [Step; 6] = [
+    ("unit", unit),
+    ("test", test),
+    ("doctest", doctest),
+    ("examples", examples::run),
+    ("bench", bench),
     ("soak", soak),
 ];
 
@@ -50,8 +54,8 @@ const TIERS: [(&str, &[&str]); 3] = [
     (
         "full",
         &[
-            "fmt", "tidy", "layers", "deps", "deny", "clippy", "init", "features", "package",
-            "test", "vm", "vm-arm", "doctest", "examples", "doc", "api", "bench", "fuzz",
+            "vm-arm", "vm", "fmt", "tidy", "layers", "deps", "deny", "clippy", "init", "features",
+            "package", "doc", "api", "fuzz", "build", "test", "doctest", "examples", "bench",
         ],
     ),
     // By hand, for an hour or more.
@@ -65,6 +69,9 @@ const INIT: &str = "crates/sandbox-core/init/main.rs";
 /// Arguments of all test runs, which are followed by `--show-output`: it prints the output of tests
 /// that pass, such as their lines `SKIPPED: …`.
 const TEST: [&str; 5] = ["test", "--locked", "--workspace", "--all-features", "--no-fail-fast"];
+
+/// Arguments that select all programs with tests.
+const PROGRAMS_WITH_TESTS: [&str; 3] = ["--lib", "--bins", "--tests"];
 
 /// Counts for the step `test`: sequences of each test of the rules of a session, and seconds of the
 /// run of three processes. The random cases are always the same, so that the result depends on the
@@ -95,7 +102,7 @@ pub(crate) fn run(workspace: &Path, names: &[String]) -> ExitCode {
         Ok(selected) => selected,
         Err(unknown) => {
             let tiers = TIERS.map(|(name, _)| name).join(" ");
-            let steps = STEPS.map(|(name, _)| name).join(" ");
+            let steps = steps().map(|(name, _)| name).collect::<Vec<_>>().join(" ");
             eprintln!("xtask: {unknown:?} is neither a tier ({tiers}) nor a step ({steps})");
             return ExitCode::from(2);
         }
@@ -107,12 +114,19 @@ pub(crate) fn run(workspace: &Path, names: &[String]) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    for (name, step) in STEPS {
-        if selected.contains(&name) {
-            runner.run(name, step);
-        }
+    let of = |steps: &[Step]| -> Vec<Step> {
+        steps.iter().filter(|(name, _)| selected.contains(name)).copied().collect()
+    };
+    runner.run_beside_machines(&of(&MACHINES), &of(&CHECKS));
+    for (name, step) in of(&RUNS) {
+        runner.run(name, step);
     }
     runner.finish()
+}
+
+/// Returns all steps.
+fn steps() -> impl Iterator<Item = Step> {
+    MACHINES.into_iter().chain(CHECKS).chain(RUNS)
 }
 
 /// Returns the steps of the named tiers and steps. The error is a name that is neither.
@@ -122,8 +136,8 @@ fn select(names: &[String]) -> Result<Vec<&'static str>, String> {
     for name in if names.is_empty() { &default[..] } else { names } {
         if let Some((_, steps)) = TIERS.iter().find(|(tier, _)| tier == name) {
             selected.extend_from_slice(steps);
-        } else if let Some((step, _)) = STEPS.iter().find(|(step, _)| step == name) {
-            selected.push(*step);
+        } else if let Some((step, _)) = steps().find(|(step, _)| step == name) {
+            selected.push(step);
         } else {
             return Err(name.clone());
         }
@@ -160,17 +174,28 @@ fn init(runner: &mut Runner) -> Outcome {
     runner.command(clippy)
 }
 
+/// Compiles what the steps `test`, `examples` and `bench` run.
+fn build(runner: &mut Runner) -> Outcome {
+    let mut tests = runner.cargo(TEST);
+    tests.args(PROGRAMS_WITH_TESTS).arg("--no-run");
+    runner.command(tests)?;
+    examples::build(runner)?;
+    let mut benches = benches(runner);
+    benches.arg("--no-run");
+    runner.command(benches)
+}
+
 fn test(runner: &mut Runner) -> Outcome {
     let tests = |runner: &Runner, arguments: &[&str]| {
         let mut test = runner.cargo(TEST);
         test.envs(peers::variables(runner.workspace())).envs(FULL).args(arguments);
         test
     };
-    let all = ["--lib", "--bins", "--tests"];
-    runner.command(tests(runner, &[&all[..], &["--no-run"]].concat()))?;
+    // Two builds at a time would wait for each other.
+    runner.command(tests(runner, &[&PROGRAMS_WITH_TESTS[..], &["--no-run"]].concat()))?;
     let beside = tests(runner, &["--test", "main", "--", "--show-output", "--exact", BESIDE]);
-    let beside = runner.start_tests("test-beside", beside)?;
-    let others = [&all[..], &["--", "--show-output", "--skip", BESIDE]].concat();
+    let beside = runner.start("test-beside", beside)?;
+    let others = [&PROGRAMS_WITH_TESTS[..], &["--", "--show-output", "--skip", BESIDE]].concat();
     let others = runner.tests(tests(runner, &others));
     others.and(runner.end_tests(beside))
 }
@@ -186,7 +211,7 @@ fn unit(runner: &mut Runner) -> Outcome {
 fn soak(runner: &mut Runner) -> Outcome {
     let mut test = runner.cargo(TEST);
     test.envs(peers::variables(runner.workspace())).envs(SOAK);
-    test.args(["--lib", "--bins", "--tests", "--", "--show-output"]);
+    test.args(PROGRAMS_WITH_TESTS).args(["--", "--show-output"]);
     runner.tests(test)
 }
 
@@ -202,14 +227,20 @@ pub(crate) fn doc(runner: &mut Runner) -> Outcome {
     runner.command(doc)
 }
 
-/// Runs every benchmark once without measuring. The profile of the tests suffices for that and is
-/// compiled by then.
+/// Runs every benchmark once without measuring.
 fn bench(runner: &mut Runner) -> Outcome {
+    let mut bench = benches(runner);
+    bench.args(["--", "--test"]).envs(peers::variables(runner.workspace()));
+    runner.tests(bench)
+}
+
+/// Returns a call of cargo with all benchmarks. The profile of the tests suffices for running them
+/// once, and is compiled by then.
+fn benches(runner: &Runner) -> Command {
     let mut bench =
         runner.cargo(["bench", "--locked", "--workspace", "--all-features", "--profile", "dev"]);
-    bench.args(["--bench", "*", "--", "--test"]);
-    bench.envs(peers::variables(runner.workspace()));
-    runner.tests(bench)
+    bench.args(["--bench", "*"]);
+    bench
 }
 
 #[cfg(test)]
@@ -219,7 +250,7 @@ mod tests {
     #[test]
     fn tiers_consist_of_existing_steps() {
         for name in TIERS.iter().flat_map(|(_, steps)| *steps) {
-            assert!(STEPS.iter().any(|(step, _)| step == name), "{name}");
+            assert!(steps().any(|(step, _)| step == *name), "{name}");
         }
     }
 

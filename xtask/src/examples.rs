@@ -7,11 +7,16 @@ use std::process::Command;
 use crate::metadata::Metadata;
 use crate::step::{Ended, Outcome, Runner};
 
-/// Builds the examples like the tests, and runs each without arguments. They take seconds.
-pub(crate) fn run(runner: &mut Runner) -> Outcome {
+/// Builds the examples like the tests.
+pub(crate) fn build(runner: &Runner) -> Outcome {
     let mut build = runner.cargo(["build", "--locked", "--workspace", "--all-features"]);
     build.arg("--examples");
-    runner.command(build)?;
+    runner.command(build)
+}
+
+/// Builds the examples, and runs each without arguments. They take seconds.
+pub(crate) fn run(runner: &mut Runner) -> Outcome {
+    build(runner)?;
     let programs = runner.directory().with_file_name("debug").join("examples");
     for package in Metadata::read(runner)?.members {
         for example in examples(&package.directory.join("examples"))? {

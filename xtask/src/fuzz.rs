@@ -28,8 +28,10 @@ const TARGETS: [&str; 17] = [
     "substitute",
     "sigv4",
 ];
-/// Duration of all targets together.
+/// Processor time of all targets together.
 const SECONDS: usize = 60;
+/// Number of targets that run at the same time, one on each processor of a small machine.
+const AT_ONCE: usize = 2;
 /// Variable with the duration of each target.
 const SECONDS_VARIABLE: &str = "FUZZ_SECONDS";
 /// The instrumentation that libFuzzer reads (`SanitizerCoverage` of LLVM).
@@ -55,15 +57,20 @@ pub(crate) fn run(runner: &mut Runner) -> Outcome {
     build.args(["--manifest-path", "fuzz/Cargo.toml"]).env("RUSTFLAGS", COVERAGE);
     build.env("CARGO_TARGET_DIR", &directory);
     runner.command(build)?;
-    for target in TARGETS {
-        let corpus = directory.join("corpus").join(target);
-        fs::create_dir_all(&corpus).map_err(failed)?;
-        let mut fuzz = Command::new(directory.join(&triple).join("release").join(target));
-        fuzz.arg(&corpus).current_dir(runner.workspace());
-        fuzz.arg(format!("-max_total_time={seconds}"))
-            .arg(format!("-artifact_prefix={}-", directory.join(target).display()));
-        fuzz.args(["-timeout=5", "-max_len=4096", "-print_final_stats=1", "-verbosity=0"]);
-        runner.command(fuzz)?;
+    for targets in TARGETS.chunks(AT_ONCE) {
+        let mut running = Vec::new();
+        for target in targets {
+            let corpus = directory.join("corpus").join(target);
+            fs::create_dir_all(&corpus).map_err(failed)?;
+            let mut fuzz = Command::new(directory.join(&triple).join("release").join(target));
+            fuzz.arg(&corpus).current_dir(runner.workspace());
+            fuzz.arg(format!("-max_total_time={seconds}"))
+                .arg(format!("-artifact_prefix={}-", directory.join(target).display()));
+            fuzz.args(["-timeout=5", "-max_len=4096", "-print_final_stats=1", "-verbosity=0"]);
+            running.push(runner.start(&format!("fuzz-{target}"), fuzz)?);
+        }
+        let ended: Vec<_> = running.into_iter().map(|fuzz| runner.end(fuzz)).collect();
+        ended.into_iter().collect::<Outcome>()?;
     }
     Ok(())
 }

@@ -49,6 +49,9 @@ Tiers:
   soak          by hand, an hour or more: random tests with many more cases
 
 Steps:
+  vm-arm        tests of the engine in an emulated machine with AArch64
+  vm            tests of the engine in a virtual machine with control groups, and of stored files
+                in one that loses its power
   fmt           formatting
   tidy          summaries, columns, words, names, file lengths, references
   layers        imports only go down, and what a crate must not contain
@@ -56,20 +59,20 @@ Steps:
   deny          licences and duplicates of dependencies
   clippy        lints of all crates with all features
   init          lints of the session's init
-  unit          tests in libraries and programs
   features      lints of each crate without features, and with each feature alone
   package       packages of all crates
-  test          all tests
-  vm            tests of the engine in a virtual machine with control groups, and of stored files
-                in one that loses its power
-  vm-arm        the same on AArch64, in an emulated machine
-  doctest       examples in comments
-  examples      the example programs of all crates
   doc           warnings of rustdoc
   api           public items of each crate, compared with docs/api
+  fuzz          the fuzz targets, for a minute
+  build         compiles tests, examples and benchmarks
+  unit          tests in libraries and programs
+  test          all tests
+  doctest       examples in comments
+  examples      the example programs of all crates
   bench         runs each benchmark once, without measuring
   soak          all tests, with many more random cases
 
+Machines run beside the steps that only check and compile; the others follow.
 Each step prints one line. Its output is in target/xtask/STEP.log and is shown if the step fails.
 Checks that this machine cannot run are listed as `SKIPPED: …`; with CI=true a skip is a failure.
 ";

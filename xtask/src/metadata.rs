@@ -1,5 +1,6 @@
 //! Packages of the workspace with their dependencies, from `cargo metadata`.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use serde_json::Value;
@@ -16,11 +17,13 @@ pub(crate) struct Metadata {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Package {
     pub(crate) name: String,
+    pub(crate) version: String,
     pub(crate) description: String,
     pub(crate) keywords: Vec<String>,
     /// Folder of the manifest.
     pub(crate) directory: PathBuf,
-    pub(crate) features: Vec<String>,
+    /// Features, each with what it enables.
+    pub(crate) features: BTreeMap<String, Vec<String>>,
     pub(crate) is_published: bool,
     /// Declared dependencies, each by package name.
     pub(crate) declared: Vec<String>,
@@ -102,10 +105,15 @@ fn package(found: &Value) -> Package {
     let declared = list(&found["dependencies"]).iter();
     Package {
         name: text(&found["name"]).to_owned(),
+        version: text(&found["version"]).to_owned(),
         description: text(&found["description"]).to_owned(),
         keywords: texts(&found["keywords"]),
         directory: manifest.parent().map(PathBuf::from).unwrap_or_default(),
-        features: features.into_iter().flatten().map(|(name, _)| name.clone()).collect(),
+        features: features
+            .into_iter()
+            .flatten()
+            .map(|(name, enabled)| (name.clone(), texts(enabled)))
+            .collect(),
         // `publish = false` is an empty list of registries.
         is_published: found["publish"].is_null(),
         declared: declared.map(|dependency| text(&dependency["name"]).to_owned()).collect(),
@@ -163,7 +171,8 @@ mod tests {
         let metadata = Metadata::of(&serde_json::from_str(DOCUMENT).unwrap());
         let [member] = &metadata.members[..] else { panic!("{metadata:?}") };
         assert_eq!((member.name.as_str(), member.is_published), ("a", false));
-        assert_eq!(member.features, ["default", "x"]);
+        let features = [("default", vec![]), ("x", vec!["dep:md-5".to_owned()])];
+        assert_eq!(member.features, features.map(|(name, on)| (name.to_owned(), on)).into());
         assert_eq!(member.feature_only, ["b"]);
         let dependency =
             |kind| Dependency { package: "md-5".to_owned(), crate_name: "md5".to_owned(), kind };

@@ -6,12 +6,16 @@ use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode, Stdio};
+use std::thread;
 use std::time::Instant;
 
 use crate::summary::Tests;
 
 /// Lines shown from the end of a failed step's log.
 const SHOWN_LINES: usize = 300;
+
+/// Unit of times in `/proc`, the same on all architectures here (`USER_HZ`).
+const TICKS_PER_SECOND: f64 = 100.0;
 
 /// Result of a step.
 pub(crate) type Outcome = Result<(), Ended>;
@@ -25,13 +29,28 @@ pub(crate) enum Ended {
     Skipped,
 }
 
-/// Tests that run beside other commands.
+/// A command that runs beside others.
 pub(crate) struct Beside {
     child: Child,
     log: PathBuf,
 }
 
+/// A step's name and function.
+pub(crate) type Step = (&'static str, fn(&mut Runner) -> Outcome);
+
+/// Place of a runner's steps among those of another one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Order {
+    #[default]
+    Alone,
+    /// Another runner has steps meanwhile.
+    Beside,
+    /// The steps of the other runner come first: this one's calls of cargo leave it the processors.
+    Yielding,
+}
+
 /// Runs steps and collects their results.
+#[derive(Default)]
 pub(crate) struct Runner {
     workspace: PathBuf,
     directory: PathBuf,
@@ -41,6 +60,7 @@ pub(crate) struct Runner {
     /// A line for each skipped step.
     skipped: Vec<String>,
     tests: Tests,
+    order: Order,
 }
 
 impl Runner {
@@ -53,10 +73,7 @@ impl Runner {
             workspace: workspace.to_owned(),
             log: directory.join("ci.log"),
             directory,
-            passed: 0,
-            failed: Vec::new(),
-            skipped: Vec::new(),
-            tests: Tests::default(),
+            ..Self::default()
         })
     }
 
@@ -69,32 +86,67 @@ impl Runner {
         &self.directory
     }
 
+    /// Runs steps in virtual machines, and beside them others that can wait for a processor.
+    pub(crate) fn run_beside_machines(&mut self, machines: &[Step], others: &[Step]) {
+        let mut beside = Self {
+            log: self.log.clone(),
+            workspace: self.workspace.clone(),
+            directory: self.directory.clone(),
+            ..Self::default()
+        };
+        if !machines.is_empty() && !others.is_empty() {
+            (beside.order, self.order) = (Order::Beside, Order::Yielding);
+        }
+        thread::scope(|scope| {
+            scope.spawn(|| machines.iter().for_each(|(name, step)| beside.run(name, *step)));
+            others.iter().for_each(|(name, step)| self.run(name, *step));
+        });
+        self.order = Order::Alone;
+        self.passed += beside.passed;
+        self.failed.append(&mut beside.failed);
+        self.skipped.append(&mut beside.skipped);
+        self.tests.add(beside.tests);
+    }
+
     /// Runs one step and prints its line.
     pub(crate) fn run(&mut self, name: &'static str, step: fn(&mut Self) -> Outcome) {
-        print!("{name:<10}");
-        // Without the flush the name would only appear later.
-        let _ = io::stdout().flush();
+        let is_alone = self.order == Order::Alone;
+        if is_alone {
+            print!("{name:<10}");
+            // Without the flush the name would only appear later.
+            let _ = io::stdout().flush();
+        }
         self.log = self.directory.join(format!("{name}.log"));
         let started = Instant::now();
         let outcome = File::create(&self.log).map_err(failed).and_then(|_| step(self));
         let seconds = started.elapsed().as_secs_f64();
-        match outcome {
+        let mut lines = if is_alone { String::new() } else { format!("{name:<10}") };
+        lines += &match outcome {
             Ok(()) => {
                 self.passed += 1;
-                println!("ok       {seconds:7.1} s");
+                format!("ok       {seconds:7.1} s\n")
             }
-            Err(Ended::Skipped) => println!("skipped  {seconds:7.1} s"),
+            Err(Ended::Skipped) => format!("skipped  {seconds:7.1} s\n"),
             Err(Ended::Failed(why)) => {
                 self.failed.push(name);
-                println!("FAILED   {seconds:7.1} s");
-                self.show(&why);
+                format!("FAILED   {seconds:7.1} s\n{}", self.end_of_log(&why))
             }
-        }
+        };
+        // One call, so that the lines of two steps do not mix.
+        print!("{lines}");
     }
 
     /// Returns a call of cargo in the workspace, without the variables that cargo set for xtask.
     pub(crate) fn cargo<const N: usize>(&self, arguments: [&str; N]) -> Command {
-        let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+        let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+        let mut cargo = match self.order {
+            Order::Yielding => {
+                let mut nice = Command::new("nice");
+                nice.arg(cargo);
+                nice
+            }
+            Order::Alone | Order::Beside => Command::new(cargo),
+        };
         for (name, _) in env::vars_os() {
             let own =
                 ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_CRATE_", "CARGO_BIN_", "CARGO_PRIMARY_"];
@@ -147,19 +199,27 @@ impl Runner {
         end(start(command, &self.log)?)
     }
 
-    /// Starts tests that run beside the next commands of the step.
-    pub(crate) fn start_tests(&self, name: &str, command: Command) -> Result<Beside, Ended> {
+    /// Starts a command that runs beside the next ones of the step.
+    pub(crate) fn start(&self, name: &str, command: Command) -> Result<Beside, Ended> {
         let log = self.directory.join(format!("{name}.log"));
         File::create(&log).map_err(failed)?;
         Ok(Beside { child: start(command, &log)?, log })
     }
 
-    /// Waits for tests that run beside others and counts them. Their output goes to the step's log.
-    pub(crate) fn end_tests(&mut self, beside: Beside) -> Outcome {
+    /// Waits for a command that runs beside others. Its output goes to the step's log.
+    pub(crate) fn end(&self, beside: Beside) -> Outcome {
         let outcome = end(beside.child);
         let output = fs::read(&beside.log).map_err(failed)?;
-        self.tests.read(&String::from_utf8_lossy(&output));
         self.log()?.write_all(&output).map_err(failed)?;
+        outcome
+    }
+
+    /// Waits for tests that run beside others and counts them.
+    pub(crate) fn end_tests(&mut self, beside: Beside) -> Outcome {
+        let log = beside.log.clone();
+        let outcome = self.end(beside);
+        let output = fs::read(log).map_err(failed)?;
+        self.tests.read(&String::from_utf8_lossy(&output));
         outcome
     }
 
@@ -237,6 +297,7 @@ impl Runner {
                 format!(": {}", self.failed.join(" "))
             }
         );
+        println!("processor time: {:.0} s", processor_seconds());
         println!(
             "{} passed, {} failed, {} skipped",
             self.tests.passed, self.tests.failed, self.tests.skipped
@@ -254,18 +315,16 @@ impl Runner {
         self.output(rustc).unwrap_or_default().trim().into()
     }
 
-    fn show(&self, why: &str) {
+    /// Returns the last lines of the step's log, and the reason of its failure.
+    fn end_of_log(&self, why: &str) -> String {
         let log = fs::read(&self.log).unwrap_or_default();
         let log = String::from_utf8_lossy(&log);
         let lines: Vec<_> = log.lines().collect();
         let from = lines.len().saturating_sub(SHOWN_LINES);
-        if from > 0 {
-            println!("    … {from} more lines in {}", self.log.display());
-        }
-        for line in &lines[from..] {
-            println!("    {line}");
-        }
-        println!("    {why}");
+        let more = format!("… {from} more lines in {}", self.log.display());
+        let more = (from > 0).then_some(more.as_str());
+        let shown = more.into_iter().chain(lines[from..].iter().copied()).chain([why]);
+        shown.map(|line| format!("    {line}\n")).collect()
     }
 }
 
@@ -289,6 +348,25 @@ fn end(mut child: Child) -> Outcome {
     }
 }
 
+/// Returns the processor time of all commands that have ended, with their own ones. It tells what
+/// the steps cost on a machine that has other work.
+fn processor_seconds() -> f64 {
+    let stat = fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    processor_ticks(&stat) as f64 / TICKS_PER_SECOND
+}
+
+/// Returns the fields `cutime` and `cstime` of `/proc/PID/stat` together (proc_pid_stat(5)).
+fn processor_ticks(stat: &str) -> u64 {
+    // The name of the program may have spaces. The fields after it begin with the third.
+    let fields = stat.rsplit_once(')').map_or("", |(_, fields)| fields);
+    fields
+        .split_whitespace()
+        .skip(16 - 3)
+        .take(2)
+        .filter_map(|ticks| ticks.parse::<u64>().ok())
+        .sum()
+}
+
 fn for_display(command: &Command) -> String {
     let words = std::iter::once(command.get_program()).chain(command.get_args());
     words.map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ")
@@ -296,4 +374,43 @@ fn for_display(command: &Command) -> String {
 
 fn failed(error: io::Error) -> Ended {
     Ended::Failed(error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_times_of_ended_commands_are_read() {
+        let stat = "7 (a ) b) S 1 7 7 0 -1 4194560 9 8 0 0 11 12 130 14 20 0 1 0 5 6 7";
+        assert_eq!(processor_ticks(stat), 130 + 14);
+    }
+
+    #[test]
+    fn steps_beside_machines_are_counted_together() {
+        let directory = env::temp_dir().join(format!("xtask-{}", std::process::id()));
+        fs::create_dir_all(&directory).unwrap();
+        let mut runner = Runner { directory: directory.clone(), ..Runner::default() };
+        let machines: [Step; 2] = [
+            ("one", |machine| {
+                assert_eq!(machine.order, Order::Beside);
+                machine.tests.passed = 2;
+                Ok(())
+            }),
+            ("two", |_| Err(Ended::Failed("it broke".to_owned()))),
+        ];
+        let others: [Step; 2] = [
+            ("three", |runner| {
+                assert!(runner.cargo(["check"]).get_program() == "nice");
+                runner.tests.passed += 1;
+                Ok(())
+            }),
+            ("four", |runner| runner.skip("it", "package it")),
+        ];
+        runner.run_beside_machines(&machines, &others);
+        fs::remove_dir_all(&directory).unwrap();
+        assert_eq!((runner.passed, runner.tests.passed), (2, 3));
+        assert_eq!((&runner.failed[..], runner.skipped.len()), (&["two"][..], 1));
+        assert_eq!(runner.order, Order::Alone);
+    }
 }

@@ -22,6 +22,16 @@ pub(crate) struct Tests {
 }
 
 impl Tests {
+    /// Adds the results of others.
+    pub(crate) fn add(&mut self, others: Self) {
+        self.passed = self.passed.wrapping_add(others.passed);
+        self.failed += others.failed;
+        self.failures.extend(others.failures);
+        self.skipped += others.skipped;
+        self.skips.extend(others.skips);
+        self.left_out.extend(others.left_out);
+    }
+
     /// Reads the output of `cargo test -- --show-output`.
     pub(crate) fn read(&mut self, output: &str) {
         self.read_without(output, &[]);

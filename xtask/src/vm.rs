@@ -54,6 +54,7 @@ pub(crate) fn test(runner: &mut Runner) -> Outcome {
     let tests = build_tests(runner, |cargo| {
         cargo.arg("--workspace");
     })?;
+    let tests = tests.stripped(runner, Command::new("strip"), "vm")?;
     let root = contents::of_this_system(runner, &tests, &kernel);
     let mut qemu = Command::new(qemu);
     let (speed, selected): (_, &[&str]) = if has_hardware() {
@@ -76,7 +77,7 @@ pub(crate) fn test(runner: &mut Runner) -> Outcome {
         as_root: selected,
         as_user: selected,
         of_mirrors: &OF_MIRRORS,
-        time_limit_seconds: 900,
+        time_limit_seconds: 1_200,
     };
     machine.run(runner, root)?;
     let Some(program) = tests.mirrors else {
@@ -185,6 +186,32 @@ struct Tests {
     api: PathBuf,
     /// Tests of artifact-sync, if cargo built them.
     mirrors: Option<PathBuf>,
+}
+
+impl Tests {
+    /// Copies the programs without their debug information, half of their size, which a machine
+    /// would unpack and copy with an emulated processor.
+    fn stripped(&self, runner: &Runner, strip: Command, name: &str) -> Result<Self, Ended> {
+        let directory = runner.directory().join(format!("{name}-tests"));
+        fs::create_dir_all(&directory)
+            .map_err(|error| Ended::Failed(format!("{}: {error}", directory.display())))?;
+        let copy = |program: &PathBuf, name| -> Result<PathBuf, Ended> {
+            let copy = directory.join(name);
+            let mut command = Command::new(strip.get_program());
+            for (name, value) in strip.get_envs() {
+                if let Some(value) = value {
+                    command.env(name, value);
+                }
+            }
+            command.arg("--strip-debug").arg("-o").arg(&copy).arg(program);
+            runner.command(command).map(|()| copy)
+        };
+        Ok(Self {
+            library: copy(&self.library, "library")?,
+            api: copy(&self.api, "api")?,
+            mirrors: self.mirrors.as_ref().map(|program| copy(program, "mirrors")).transpose()?,
+        })
+    }
 }
 
 /// Builds the tests with what `configure` adds to cargo's arguments.

@@ -54,6 +54,8 @@ pub(crate) fn test(runner: &mut Runner) -> Outcome {
     let tests = build_tests(runner, |cargo| {
         cargo.args(["--package", "sandbox-core", "--target", TARGET]);
         cargo.env("CARGO_TARGET_DIR", packages.target());
+        // The machine gets none of it.
+        cargo.env("CARGO_PROFILE_DEV_DEBUG", "false");
         cargo.env("LD_LIBRARY_PATH", &libraries).env("RUSTC", bin.join("rustc"));
         let linker = bin.join("aarch64-linux-gnu-gcc-12");
         let name = TARGET.replace('-', "_");
@@ -63,6 +65,9 @@ pub(crate) fn test(runner: &mut Runner) -> Outcome {
         cargo.env(format!("CARGO_TARGET_{name}_LINKER"), linker);
         cargo.env(format!("CARGO_TARGET_{name}_RUSTFLAGS"), format!("-C link-arg={sysroot}"));
     })?;
+    let mut strip = Command::new(bin.join("aarch64-linux-gnu-strip"));
+    strip.env("LD_LIBRARY_PATH", &libraries);
+    let tests = tests.stripped(runner, strip, "vm-arm")?;
     let root = contents::of_packages(&packages.root(), TRIPLET, &tests, &kernel);
     let mut qemu = Command::new(bin.join("qemu-system-aarch64"));
     qemu.env("LD_LIBRARY_PATH", &libraries);
@@ -84,7 +89,7 @@ pub(crate) fn test(runner: &mut Runner) -> Outcome {
         as_root: &as_root,
         as_user: &as_user,
         of_mirrors: &[],
-        time_limit_seconds: 1_200,
+        time_limit_seconds: 1_800,
     }
     .run(runner, root)
 }
