@@ -39,12 +39,12 @@ impl Work {
         self.left == 0
     }
 
-    /// Returns the length of a form, without line breaks that a text may add.
+    /// Returns the length of a form, without escapes and line breaks that a text may add.
     pub(super) fn length(&mut self, index: usize, form: &Form, secret: &str) -> usize {
         *self.lengths.entry(index).or_insert_with(|| {
             let (mut length, mut at) = (0, form.first());
-            while let Some((unit, next)) = form.unit(secret, at) {
-                (length, at) = (length + unit.bytes().len(), next);
+            while let Some((_, next)) = form.unit(secret, at) {
+                (length, at) = (length + 1, next);
             }
             length
         })
