@@ -78,7 +78,7 @@ pub use self::stream::{RedactionStream, Segment};
 ///
 /// The time depends on the length of the text, and not on the number of values. If a text begins
 /// values so often that the search would take much longer, such as zeros for a value of zeros, then
-/// 32 bytes of a form hide as much of the text as the form has.
+/// 32 characters of a form hide as much of the text as the form has.
 ///
 /// # Copies
 ///

@@ -2,7 +2,7 @@
 
 use super::forms::{Form, is_blank};
 use super::spelling::{self, Levels};
-use super::work::{BEGINNING_BYTES, Work};
+use super::work::{BEGINNING_CHARACTERS, Work};
 
 /// Maximum number of blanks, line breaks included, between two characters of a folded form.
 pub(super) const MAX_FOLD_BYTES: usize = 128;
@@ -44,9 +44,11 @@ impl Attempt {
         work: &mut Work,
     ) -> Verdict {
         loop {
-            if work.is_spent() && self.end - self.start >= BEGINNING_BYTES {
+            // Characters count, and not their spellings or the line breaks between them: a few right
+            // ones would show themselves otherwise.
+            let compared = self.unit.saturating_sub(form.first());
+            if work.is_spent() && compared >= BEGINNING_CHARACTERS {
                 // All that could belong to the form is hidden.
-                let compared = self.unit.saturating_sub(form.first()).max(1);
                 let bytes_each = (self.end - self.start).div_ceil(compared);
                 let length = work.length(self.form, form, secret).saturating_mul(bytes_each);
                 return Verdict::Matches(self.end.max(self.start.saturating_add(length)));

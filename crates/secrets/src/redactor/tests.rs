@@ -44,6 +44,27 @@ fn a_text_that_begins_a_value_at_every_place_takes_linear_time() {
 }
 
 #[test]
+fn a_few_right_characters_are_not_hidden_however_long_a_search_takes() {
+    let (value, zeros) = ("0".repeat(131_000), "0".repeat(200_000));
+    let redactor = redactor(&[("ZEROS", &value), ("TOKEN", "hunter2!hunter3!")]);
+    // Ten characters in 40 bytes, and in 140 bytes with line breaks.
+    let spelled: String = "hunter2!hu".bytes().map(|byte| format!("\\x{byte:02x}")).collect();
+    let encoded = STANDARD.encode("hunter2!hunter3!");
+    let folded = encoded[..10].replace("", "\n            ");
+    // As much as the zeros hide lies between them and the guess.
+    let between = "x".repeat(131_000);
+    for guess in [spelled, folded] {
+        let text = format!("{zeros}{between}|{guess}|");
+        let redacted = redactor.redact(&text).into_owned();
+        assert!(
+            redacted.ends_with(&format!("x|{guess}|")),
+            "{}",
+            &redacted[redacted.len() - 300..]
+        );
+    }
+}
+
+#[test]
 fn a_text_without_secrets_is_borrowed() {
     assert!(matches!(redactor(TOKEN).redact("hunter"), Cow::Borrowed("hunter")));
     assert!(matches!(redactor(&[]).redact_bytes(b"hunter2!"), Cow::Borrowed(b"hunter2!")));

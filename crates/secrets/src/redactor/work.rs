@@ -10,7 +10,7 @@ const SPARE: u64 = 4 << 20;
 /// Fewest comparisons for each byte of the text.
 const FOR_BYTE: u64 = 16;
 /// Length of the beginning that counts as the form once the comparisons are used up.
-pub(super) const BEGINNING_BYTES: usize = 32;
+pub(super) const BEGINNING_CHARACTERS: usize = 32;
 
 /// The comparisons that a search has left.
 ///
