@@ -119,6 +119,9 @@ impl Denial {
     /// Returns advice on how the connection could be made, if there is any.
     pub fn remedy(&self) -> Option<String> {
         match self {
+            Self::Rule { remedy: Remedy::AllowDomain(entry), .. } if is_of_host(entry) => {
+                is_label(entry).then(|| format!("expose a server of the host as {entry}"))
+            }
             // Settings have no entry for some names, such as those without a dot.
             Self::Rule { remedy: Remedy::AllowDomain(entry), .. } if !is_entry(entry) => None,
             Self::Rule { remedy, .. } => Some(remedy.to_string()),
@@ -143,6 +146,21 @@ impl Denial {
             | Self::UnfitValue { .. } => None,
         }
     }
+}
+
+/// The domain of servers of the host. Its names have no other addresses than
+/// [exposed](crate::Destinations::expose) ones.
+const HOST_DOMAIN: &str = "host.internal";
+
+/// Returns whether a name belongs to the domain of the host's servers.
+fn is_of_host(name: &str) -> bool {
+    let below = name.strip_suffix(HOST_DOMAIN);
+    below.is_some_and(|below| below.is_empty() || below.ends_with('.'))
+}
+
+/// Returns whether a name is one label below the domain of the host's servers.
+fn is_label(name: &str) -> bool {
+    name.split('.').count() == 1 + HOST_DOMAIN.split('.').count()
 }
 
 /// Returns whether `network.allowedDomains` accepts an entry.
@@ -238,6 +256,25 @@ impl fmt::Display for Failure {
                 write!(f, "the parent proxy answered {status}")
             }
             Self::ParentProxy { status: None } => f.write_str("the parent proxy failed"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_the_host_have_no_remedy_in_lists() {
+        let policy = NetworkPolicy::compile(&NetworkConfig::default()).unwrap();
+        for (name, remedy) in [
+            ("db.host.internal", Some("expose a server of the host as db.host.internal")),
+            ("a.db.host.internal", None),
+            ("host.internal", None),
+            ("myhost.internal", Some("add myhost.internal to network.allowedDomains")),
+        ] {
+            let denial = Denial::of(policy.decide(&Host::parse(name).unwrap(), 80)).unwrap_err();
+            assert_eq!(denial.remedy().as_deref(), remedy, "{name}");
         }
     }
 }

@@ -5,11 +5,23 @@
 pub(crate) enum Protocol {
     /// TLS, or a text that a TLS server may take for it.
     Tls,
-    /// HTTP/1: a request line.
-    Http,
+    /// HTTP without TLS.
+    Http(Version),
     /// Any other protocol.
     Other,
 }
+
+/// Version of HTTP without TLS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Version {
+    /// HTTP/1: a request line.
+    One,
+    /// HTTP/2 with prior knowledge (RFC 9113, section 3.3).
+    Two,
+}
+
+/// The first line of HTTP/2. Servers take no other spelling of it.
+const PREFACE_LINE: &[u8] = b"PRI * HTTP/2.0\r";
 
 /// Bytes of a request line without an end.
 const MAX_LINE_BYTES: usize = 8192;
@@ -47,10 +59,11 @@ pub(crate) fn protocol(bytes: &[u8]) -> Option<Protocol> {
         Some(_) => {}
     }
     match end {
-        Some(_) if is_request(line) => Some(Protocol::Http),
+        Some(_) if bytes.starts_with(PREFACE_LINE) => Some(Protocol::Http(Version::Two)),
+        Some(_) if is_request(line) => Some(Protocol::Http(Version::One)),
         Some(_) => Some(Protocol::Other),
         // A line this long is HTTP or nothing, and the parser of HTTP decides which.
-        None if line.len() > MAX_LINE_BYTES => Some(Protocol::Http),
+        None if line.len() > MAX_LINE_BYTES => Some(Protocol::Http(Version::One)),
         None => None,
     }
 }
@@ -59,7 +72,7 @@ pub(crate) fn protocol(bytes: &[u8]) -> Option<Protocol> {
 /// line, which some servers answer.
 pub(crate) fn is_unfinished_request(bytes: &[u8]) -> bool {
     let line = [bytes, b"\n"].concat();
-    protocol(&line) == Some(Protocol::Http)
+    matches!(protocol(&line), Some(Protocol::Http(_)))
 }
 
 /// Methods of requests. Some servers accept them without a version of HTTP, or with another one.
@@ -88,8 +101,7 @@ const METHODS: [&[u8]; 19] = [
 /// Returns whether a line is a request for some server.
 fn is_request(line: &[u8]) -> bool {
     if line.windows(5).any(|window| window.eq_ignore_ascii_case(b"HTTP/")) {
-        // HTTP/2 without TLS begins with this line.
-        return !line.starts_with(b"PRI * HTTP/2.0");
+        return true;
     }
     let mut words = line.split(|byte| is_blank(*byte)).filter(|word| !word.is_empty());
     let is_method = words.next().is_some_and(|method| METHODS.contains(&method));
@@ -129,6 +141,7 @@ mod tests {
     #[test]
     fn protocols_are_known_by_their_first_bytes() {
         use Protocol::{Http, Other, Tls};
+        check(b"PRI * HTTP/2.0\r\n\r\nSM", Some(Http(Version::Two)));
         for text in [
             "GET / HTTP/1.1\r\n",
             "\r\n\nGET / HTTP/1.1\r\n",
@@ -147,10 +160,14 @@ mod tests {
             "GET /x\r\n",
             "GET /x RTSP/1.0\r\n",
             "GET http://b.test/ ICE/1.0\r\n",
+            // No server takes these for HTTP/2.
+            "PRI * HTTP/2.0\n",
+            " PRI * HTTP/2.0\r\n",
+            "PRI * HTTP/2.0 \r\n",
         ] {
-            check(text.as_bytes(), Some(Http));
+            check(text.as_bytes(), Some(Http(Version::One)));
         }
-        check(b"GET\xa0/x\x85HTTP/1.1\n", Some(Http));
+        check(b"GET\xa0/x\x85HTTP/1.1\n", Some(Http(Version::One)));
         for bytes in
             [&b"\x16\x03\x01\x00\xa5"[..], b"\x15\x03\x03", b"\x14\x03", b"\x16\x02\x03", b"\x16\0"]
         {
@@ -168,7 +185,6 @@ mod tests {
             b"\x16\x10",
             b"\x80\x81\x85GET",
             b"003bgit-upload-pack /x.git\0host=a.test\0",
-            b"PRI * HTTP/2.0\r\n",
         ] {
             check(bytes, Some(Other));
         }

@@ -1,4 +1,4 @@
-//! HTTP/1.1 from a session: requests to a proxy, and requests that were captured.
+//! HTTP from a session: requests to a proxy, and requests that were captured.
 
 mod body;
 mod coding;
@@ -16,13 +16,15 @@ mod wire;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
+use hyper::body::Incoming;
+use hyper::server::conn::{http1, http2};
+use hyper::service::{HttpService, service_fn};
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpStream;
 
 use crate::connect::Upstream;
+use crate::first_bytes::Version;
 use crate::flow::{Cut, Flow};
 use crate::judge::Target;
 use crate::limits::Limits;
@@ -30,7 +32,9 @@ use crate::relay;
 use crate::secure::Protocol;
 use crate::session::Session;
 use crate::tunnel::{self, End};
+use body::{Body, BodyError};
 use exchange::Exchange;
+use tasks::Tasks;
 
 pub(crate) use forward::Forward;
 pub(crate) use terminated::{explain, serve_terminated};
@@ -61,10 +65,20 @@ fn server(limits: &Limits) -> http1::Builder {
 pub(crate) enum Scope {
     /// Each request names its own.
     Proxy,
-    /// Each request has the destination of its connection.
-    Fixed(Target),
+    /// Each request has the destination of its connection, and comes in this version.
+    Fixed(Target, Version),
     /// The same, inside TLS that the gate terminates.
     Terminated(Target, Protocol),
+}
+
+impl Scope {
+    /// Returns the version of requests without TLS.
+    fn version(&self) -> Version {
+        match self {
+            Self::Fixed(_, version) => *version,
+            Self::Proxy | Self::Terminated(..) => Version::One,
+        }
+    }
 }
 
 /// Use of a connection after its last request.
@@ -91,15 +105,17 @@ pub(crate) async fn serve(
     upstream: Option<Upstream>,
 ) {
     let limits = &session.shared.limits;
+    let version = scope.version();
     let exchange = Arc::new(Exchange::new(session, cut, scope, upstream).await);
     let service = service_fn(|request| {
         let exchange = Arc::clone(&exchange);
         async move { Ok::<_, std::convert::Infallible>(exchange.answer(request).await) }
     });
-    let served = server(limits)
-        .serve_connection(TokioIo::new(Wire::new(client, read, None)), service)
-        .with_upgrades()
-        .await;
+    let client = TokioIo::new(Wire::new(client, read, None));
+    if version == Version::Two {
+        return serve_http2(limits, client, service).await;
+    }
+    let served = server(limits).serve_connection(client, service).with_upgrades().await;
     if served.is_err() {
         // The client sent no HTTP, left, or did not finish a head in time.
         return;
@@ -117,6 +133,26 @@ pub(crate) async fn serve(
         }
         None => {}
     }
+}
+
+/// Serves the requests of a connection in HTTP/2.
+async fn serve_http2<I, S>(limits: &Limits, client: I, service: S)
+where
+    I: hyper::rt::Read + hyper::rt::Write + Unpin,
+    S: HttpService<Incoming, ResBody = Body>,
+    S::Future: Send + 'static,
+    S::Error: Into<BodyError>,
+{
+    let (tasks, _end) = Tasks::new();
+    // The client sent no HTTP, or left, if that fails.
+    let _ = http2::Builder::new(tasks)
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(MAX_STREAMS)
+        .max_header_list_size(u32::try_from(limits.max_head_bytes).unwrap_or(u32::MAX))
+        .initial_stream_window_size(HTTP_2_WINDOW_BYTES)
+        .initial_connection_window_size(HTTP_2_WINDOW_BYTES)
+        .serve_connection(client, service)
+        .await;
 }
 
 /// Returns the socket of a connection that has left HTTP.

@@ -77,6 +77,7 @@ mod parent;
 mod proxy;
 mod relay;
 mod resolve;
+mod retry;
 mod secure;
 mod session;
 mod sigv4;

@@ -82,8 +82,8 @@ pub(crate) struct Answers {
 }
 
 /// The length of the longest form of a value, by the length of the value: two characters for each
-/// byte, with a line break of 128 bytes before each.
-const FORM_BYTES: usize = 260;
+/// byte, each spelled in 32 bytes, with a line break of 128 bytes before it.
+const FORM_BYTES: usize = 320;
 /// The shortest and the longest delay. A partial value beyond the delay shows itself.
 const DELAYS: (usize, usize) = (16 * 1024, 1024 * 1024);
 

@@ -9,18 +9,21 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::connect::Upstream;
 use crate::denial::Denial;
-use crate::first_bytes::{self, Protocol};
+use crate::first_bytes::{self, Protocol, Version};
 use crate::flow::{Cut, Way};
 use crate::hello::{self, Contents, Hello};
 use crate::http;
 use crate::judge::{self, Content, Target};
+use crate::retry::{self, Ends, Stop};
 use crate::session::Session;
 use crate::ssh;
 use crate::terminate;
-use crate::tunnel::{self, Direction};
+use crate::tunnel::{self, Direction, End};
 
 /// Bytes of one read.
 const READ_BYTES: usize = 4096;
+/// Bytes of the head of a frame of HTTP/2.
+const HTTP_2_FRAME_HEAD: usize = 9;
 
 /// First message of a client.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,7 +33,7 @@ pub(crate) enum Opening {
     /// The start of a TLS hello that cannot be read.
     BadHello,
     /// The start of a request.
-    Http,
+    Http(Version),
     /// Bytes of any other protocol, or none at all.
     Other,
     /// The client started a message, and did not finish it in time.
@@ -54,7 +57,7 @@ pub(crate) async fn opening(
     let mut hello = hello::Reader::default();
     loop {
         match first_bytes::protocol(read) {
-            Some(Protocol::Http) => return Opening::Http,
+            Some(Protocol::Http(version)) => return Opening::Http(version),
             Some(Protocol::Other) => return Opening::Other,
             Some(Protocol::Tls) => match hello.read(read) {
                 Hello::Whole(contents) => return Opening::Hello(contents),
@@ -87,7 +90,7 @@ pub(crate) async fn opening(
             None => more.await,
         };
         match more {
-            Ok(0) if first_bytes::is_unfinished_request(read) => return Opening::Http,
+            Ok(0) if first_bytes::is_unfinished_request(read) => return Opening::Http(Version::One),
             Ok(0) => return Opening::Other,
             Err(_) => return Opening::Late,
             Ok(_) if was_empty => deadline = Some(Instant::now() + limits.head_timeout),
@@ -151,7 +154,7 @@ pub(crate) async fn run(
     let mut back = Direction::new(&stream, &client, Bytes::new(), &traffic, Way::In);
     let opening = tokio::select! {
         opening = opening(&client, &mut read, session, None) => Some(opening),
-        result = back.run() => result.ok().map(|()| Opening::Other),
+        result = speak_first(&stream, &mut back) => result.ok().map(|()| Opening::Other),
         () = flow.cut().ordered() => None,
     };
     let opening = match opening {
@@ -163,7 +166,8 @@ pub(crate) async fn run(
         opening => opening,
     };
     // Each request is judged, and refused in HTTP.
-    let is_http = opening == Some(Opening::Http) && traffic.received() == 0 && !back.holds_bytes();
+    let is_silent = traffic.received() == 0 && !back.holds_bytes();
+    let is_http = matches!(opening, Some(Opening::Http(_))) && is_silent;
     let judged = match &opening {
         Some(_) if is_http => Ok(()),
         Some(opening) => judge_hello(flow.target(), opening)
@@ -182,11 +186,35 @@ pub(crate) async fn run(
     }
     match opening {
         Some(Opening::Late) | None => abandon(&client, &stream),
-        Some(_) if is_http => {
+        Some(Opening::Http(version)) if is_http => {
             drop(back);
-            let scope = http::Scope::Fixed(flow.target().clone());
+            let scope = http::Scope::Fixed(flow.target().clone(), version);
             let upstream = Some(Upstream { stream, flow, absolute });
             Box::pin(http::serve(session, cut, client, read.freeze(), scope, upstream)).await;
+        }
+        Some(Opening::Hello(_)) if is_silent => {
+            drop(back);
+            let ends = Ends { client: &client, server: &stream, flow: &flow };
+            let passed = tokio::select! {
+                passed = retry::pass_hello(session, ends, &mut read) => passed,
+                () = flow.cut().ordered() => Err(Stop::Gone),
+            };
+            match passed {
+                Ok(received) => {
+                    let client = End { stream: client, read: read.freeze() };
+                    let server = End { stream, read: received };
+                    return tunnel::run(client, server, &flow).await;
+                }
+                Err(Stop::Denied(denial)) => {
+                    flow.refuse(denial);
+                    tunnel::reset(&stream);
+                    alert(&client);
+                    return drain(&client).await;
+                }
+                Err(Stop::Failed(failure)) => flow.fail(failure),
+                Err(Stop::Gone) => {}
+            }
+            abandon(&client, &stream);
         }
         Some(_) => {
             let pending = read.freeze();
@@ -194,6 +222,24 @@ pub(crate) async fn run(
             tunnel::finish(&mut out, &mut back, &flow).await;
         }
     }
+}
+
+/// Passes on what a server says before its client. A server of HTTP/2 may begin before it knows
+/// that the client speaks HTTP/2 too. Its bytes wait, because the gate then reads them itself.
+async fn speak_first(server: &TcpStream, back: &mut Direction<'_>) -> std::io::Result<()> {
+    let mut first = [0; HTTP_2_FRAME_HEAD];
+    if !back.is_ended() && server.peek(&mut first).await? == first.len() && is_settings(first) {
+        return std::future::pending().await;
+    }
+    back.run().await
+}
+
+/// Returns whether a frame of HTTP/2 begins the direction of a server: `SETTINGS` of the
+/// connection (RFC 9113, sections 4.1 and 6.5).
+fn is_settings(head: [u8; HTTP_2_FRAME_HEAD]) -> bool {
+    let [0, length, _, 4, 0, 0, 0, 0, 0] = head else { return false };
+    // The largest frame before settings.
+    length <= 0x40
 }
 
 fn abandon(client: &TcpStream, upstream: &TcpStream) {

@@ -4,6 +4,7 @@ use std::io::ErrorKind;
 use std::sync::Arc;
 
 use bytes::BytesMut;
+use hyper::http::uri::Scheme;
 use policy::Tls;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -50,8 +51,8 @@ pub(crate) async fn run(
         return;
     }
     let judged = match &opening {
-        Opening::Http => {
-            let scope = Scope::Fixed(target);
+        Opening::Http(version) => {
+            let scope = Scope::Fixed(target, *version);
             return http::serve(session, cut, client, read.freeze(), scope, upstream).await;
         }
         Opening::Hello(Contents { name: None, .. }) if target.host.as_address().is_none() => {
@@ -178,7 +179,7 @@ pub(crate) async fn secure_upstream(
     let max_head_bytes = session.shared.limits.max_head_bytes;
     let forward = match protocol {
         Protocol::Http1 { .. } => http::Forward::http1(stream, flow, max_head_bytes).await,
-        Protocol::Http2 => http::Forward::http2(stream, flow, max_head_bytes).await,
+        Protocol::Http2 => http::Forward::http2(stream, Scheme::HTTPS, flow, max_head_bytes).await,
     };
     Ok((forward.map_err(Blocked::Failed)?, protocol))
 }

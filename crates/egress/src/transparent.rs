@@ -50,9 +50,9 @@ pub(crate) async fn serve(
             _ => PATIENCE,
         };
         let opening = relay::opening(&client, &mut read, session, Some(first)).await;
-        if opening == Opening::Http {
+        if let Opening::Http(version) = opening {
             // Each request is judged, and refused in HTTP.
-            let scope = Scope::Fixed(target);
+            let scope = Scope::Fixed(target, version);
             return http::serve(session, cut, client, read.freeze(), scope, None).await;
         }
         if let Err(denial) = judged {

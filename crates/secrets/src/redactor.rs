@@ -6,6 +6,7 @@ mod forms;
 mod merge;
 mod parts;
 mod shell;
+mod spelling;
 mod stream;
 #[cfg(test)]
 mod tests;
@@ -38,20 +39,26 @@ pub use self::stream::{RedactionStream, Segment};
 /// - the value itself, also with LF for CRLF and CRLF for LF at all line ends;
 /// - the value without regard to its blanks, from its first word of 10 bytes on, if at least 16
 ///   bytes and half of the value follow there: a key in PEM that is indented or folded differently;
-/// - URL-encoded: `%XX` in upper or lower case for all but the unreserved characters of RFC 3986,
-///   or as Python's `quote`, JavaScript's `encodeURIComponent` and `encodeURI`, and HTML forms
-///   write it (with `+` for a space);
-/// - escaped for a JSON string: with short escapes or `\u` and the number of the character, which
-///   may also stand for all that is not ASCII and for `<`, `>` and `&`; with `\/`; or as .NET does,
-///   with numbers for quotes and `+` too;
-/// - quoted for a shell, if the value has at most 8 KiB: in double or single quotes, with
-///   backslashes, and as `$'…'`, as `declare -p`, `set` and `printf %q` write it;
+/// - quoted for a shell, if the value has at most 8 KiB: in single quotes, and in pieces as `$'…'`;
+/// - with `+` for each space, as in the query of a URL;
 /// - hexadecimal, in lower or upper case;
 /// - base64, standard and URL-safe, with and without padding, at each of the three alignments
 ///   inside a longer encoded text.
 ///
 /// The second form, hexadecimal and base64 are also found across line breaks with indentation, of
 /// at most 128 bytes each.
+///
+/// # Spellings
+///
+/// Each character of these forms may be spelled as an escape instead, in any mixture, with at most
+/// 32 bytes. Escapes of escapes count too, to a depth of two:
+///
+/// - of a URL: `%XX`;
+/// - of a string in JSON, in C and languages like it, and in a shell: `\u003d`, also in pairs and
+///   as `\u{3d}`, `\U0000003d`, `\x3d`, `\075`, `\n` and its like, and a backslash before a
+///   punctuation mark or a space;
+/// - of HTML: numbers such as `&#61;` and `&#x3d;`, and the names of characters of ASCII, such as
+///   `&equals;`.
 ///
 /// Texts inside a value are found in these forms too:
 ///
@@ -64,14 +71,14 @@ pub use self::stream::{RedactionStream, Segment};
 /// # Limits
 ///
 /// A redactor keeps secrets out of logs by accident. It does not stop a program that reveals them
-/// deliberately: other encodings and parts of a value remain. Values shorter than
+/// deliberately: other encodings, such as quoted-printable, and parts of a value remain. Values shorter than
 /// [`Redactor::MIN_SECRET_BYTES`] remain too, because every text contains `1` or `true`.
 /// [`Redactor::unredacted`] returns their names. If a base64 character encodes bits of the value
 /// and of its surroundings, up to four bits of the value can remain.
 ///
 /// The time depends on the length of the text, and not on the number of values. If a text begins
 /// values so often that the search would take much longer, such as zeros for a value of zeros, then
-/// 32 bytes of a form hide as much of the text as the form has.
+/// 32 characters of a form hide as much of the text as the form has.
 ///
 /// # Copies
 ///

@@ -1,12 +1,53 @@
 //! Refused connections of a command, as the denials of its result.
 
 use std::collections::HashSet;
+use std::hash::{BuildHasher as _, RandomState};
 
 use super::event::{ConnectionOutcome, NetworkEvent};
 use crate::denials::Denial;
 
 /// The maximum number of refused destinations that a result names.
 const MAX_REFUSALS: usize = 5;
+
+/// The number of refusals that are kept, for the choice of those that a result names.
+const MAX_KEPT: usize = 1024;
+/// The number of refusals that are known again. Beyond it, each counts as a destination.
+const MAX_KNOWN: usize = 1 << 16;
+
+/// The refusals of a running command. Their number stays right when the record of connections has
+/// lost the first of them.
+#[derive(Debug, Default)]
+pub(crate) struct Tally {
+    /// Hashes of the destinations with their rules.
+    known: HashSet<u64>,
+    hasher: RandomState,
+    kept: Vec<NetworkEvent>,
+    further: usize,
+}
+
+impl Tally {
+    /// Counts a record, if it is of a refusal.
+    pub(crate) fn note(&mut self, event: &NetworkEvent) {
+        let hash = self.hasher.hash_one((event.target(), &event.rule));
+        if event.outcome != ConnectionOutcome::Denied || self.known.contains(&hash) {
+            return;
+        }
+        if self.known.len() < MAX_KNOWN {
+            self.known.insert(hash);
+        }
+        match self.kept.len() < MAX_KEPT {
+            true => self.kept.push(event.clone()),
+            false => self.further += 1,
+        }
+    }
+
+    /// Returns the refused destinations so far.
+    pub(crate) fn refusals(&self, is_shared: bool) -> Refusals {
+        let mut refusals = refusals(&self.kept, is_shared);
+        refusals.omitted += self.further;
+        refusals
+    }
+}
 
 /// The refused destinations of an interval.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -18,7 +59,7 @@ pub(crate) struct Refusals {
 
 /// Returns the refused destinations among some records, once for each rule. `is_shared` tells that
 /// other commands ran at the same time.
-pub(crate) fn refusals(events: &[NetworkEvent], is_shared: bool) -> Refusals {
+fn refusals(events: &[NetworkEvent], is_shared: bool) -> Refusals {
     let mut refusals = Refusals::default();
     let mut seen = HashSet::new();
     let denied = || events.iter().filter(|event| event.outcome == ConnectionOutcome::Denied);
@@ -90,5 +131,16 @@ mod tests {
         let many: Vec<_> = (0..9).map(|n| denied(&format!("{n}.test"))).collect();
         let found = refusals(&many, false);
         assert_eq!((found.denials.len(), found.omitted), (5, 4));
+        // Neither many refusals nor many other connections change the count.
+        let mut tally = Tally::default();
+        for number in 0..3_000 {
+            let refused = denied(&format!("{number}.test"));
+            tally.note(&refused);
+            tally.note(&event("allowed.test", ConnectionOutcome::Allowed));
+            tally.note(&refused);
+        }
+        let found = tally.refusals(false);
+        assert_eq!(found.denials[0].target, "0.test:443");
+        assert_eq!((found.denials.len(), found.omitted), (5, 2_995));
     }
 }

@@ -8,7 +8,7 @@ use egress::{Denial, Outcome, Via};
 use policy::{Host, NetworkConfig, NetworkPolicy, Remedy};
 use serde::{Deserialize, Serialize};
 
-use super::fixed::DOMAIN;
+use super::fixed::{DOMAIN, Exposed, is_below_domain};
 use crate::remedies::{quoted, remedy_option};
 use crate::times;
 
@@ -143,7 +143,8 @@ pub(crate) fn domain_option(entry: &str) -> Option<String> {
         if host.is_loopback() {
             return Some("use --expose NAME=HOST:PORT for a server on the host's loopback".into());
         }
-        if let Some(name) = host.as_name().and_then(exposed_name) {
+        if is_below_domain(&host) {
+            let name = host.as_name().and_then(exposed_name)?;
             let port = port.map_or_else(|| "PORT".to_owned(), |port| port.to_string());
             return Some(format!("use --expose {name}=HOST:{port}"));
         }
@@ -162,9 +163,10 @@ pub(crate) fn domain_option(entry: &str) -> Option<String> {
     Some(format!("use --allow-host {entry} (network.allowedDomains in settings)"))
 }
 
-/// Returns the name of a server of the host inside its name in a session.
+/// Returns the name that gives a session a server of the host under this name, if one can.
 fn exposed_name(name: &str) -> Option<&str> {
-    name.strip_suffix(DOMAIN)?.strip_suffix('.')
+    let name = name.strip_suffix(DOMAIN)?.strip_suffix('.')?;
+    format!("{name}=localhost:1").parse::<Exposed>().is_ok().then_some(name)
 }
 
 /// Returns whether the gate uses an address for the name of a host (RFC 2544).
@@ -221,6 +223,10 @@ mod tests {
         assert_eq!(option("[fd00::1]:80"), format!("use --allow-host '[fd00::1]:80' {settings}"));
         assert_eq!(option("db.host.internal:81"), "use --expose db=HOST:81");
         assert!(option("relfile").contains("--expose NAME=HOST:PORT for a host whose name has no"));
+        // No server can have these names.
+        for name in ["host.internal", "a.db.host.internal", "a_b.host.internal"] {
+            assert_eq!(domain_option(name), None, "{name}");
+        }
         let exposed = "db.host.internal";
         check(allow(exposed), exposed, Some(81), "use --expose db=HOST:81");
         check(

@@ -3,11 +3,12 @@
 use std::collections::VecDeque;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex, Weak};
 
 use egress::EventSink;
 use sandbox_core::internal::lock;
 
+use super::denied::Tally;
 use super::event::NetworkEvent;
 use crate::journal_file::{self, JournalFile, JournalNames};
 
@@ -26,10 +27,10 @@ pub(crate) struct Journal {
 
 #[derive(Debug)]
 struct State {
-    /// The number of the next record.
-    next: u64,
     events: VecDeque<NetworkEvent>,
     file: JournalFile,
+    /// The refusals of the running commands.
+    tallies: Vec<Weak<Mutex<Tally>>>,
     /// Set after a failed write, which is logged once.
     has_failed: bool,
 }
@@ -40,17 +41,16 @@ impl Journal {
         Self { dir: Some(dir.to_owned()), ..Self::default() }
     }
 
-    /// Returns the position after the last record.
-    pub(crate) fn mark(&self) -> u64 {
-        lock(&self.state).next
+    /// Counts the refusals from now on, until the result is dropped.
+    pub(crate) fn tally(&self) -> Arc<Mutex<Tally>> {
+        let tally = Arc::default();
+        lock(&self.state).tallies.push(Arc::downgrade(&tally));
+        tally
     }
 
-    /// Returns the records after a position that are still in memory, oldest first.
-    pub(crate) fn since(&self, mark: u64) -> Vec<NetworkEvent> {
-        let state = lock(&self.state);
-        let first = state.next - state.events.len() as u64;
-        let skipped = usize::try_from(mark.saturating_sub(first)).unwrap_or(usize::MAX);
-        state.events.iter().skip(skipped).cloned().collect()
+    /// Returns the records that are in memory, oldest first.
+    pub(crate) fn events(&self) -> Vec<NetworkEvent> {
+        lock(&self.state).events.iter().cloned().collect()
     }
 
     fn push(&self, event: NetworkEvent) {
@@ -63,7 +63,13 @@ impl Journal {
         {
             tracing::warn!(dir = %dir.display(), %error, "connections cannot be recorded");
         }
-        state.next += 1;
+        state.tallies.retain(|tally| match tally.upgrade() {
+            Some(tally) => {
+                lock(&tally).note(&event);
+                true
+            }
+            None => false,
+        });
         if state.events.len() == KEPT {
             state.events.pop_front();
         }
@@ -74,7 +80,7 @@ impl Journal {
 impl Default for State {
     fn default() -> Self {
         let file = JournalFile::new(NAMES);
-        Self { next: 0, events: VecDeque::new(), file, has_failed: false }
+        Self { events: VecDeque::new(), file, tallies: Vec::new(), has_failed: false }
     }
 }
 
@@ -119,10 +125,11 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let journal = Journal::in_directory(dir.path());
         journal.push(event(1));
-        let mark = journal.mark();
+        let tally = journal.tally();
         journal.push(event(2));
-        assert_eq!(journal.since(mark), [event(2)]);
-        assert_eq!(journal.since(0), [event(1), event(2)]);
+        let refused = lock(&tally).refusals(false);
+        assert_eq!((&*refused.denials[0].target, refused.denials.len()), ("a.test:2", 1));
+        assert_eq!(journal.events(), [event(1), event(2)]);
         assert_eq!(read(dir.path()).unwrap(), [event(1), event(2)]);
 
         // Another process goes on, also behind a line that was cut.
@@ -136,7 +143,7 @@ mod tests {
         for port in 0..20_000 {
             journal.push(event(port));
         }
-        assert_eq!(journal.since(0).len(), KEPT);
+        assert_eq!(journal.events().len(), KEPT);
         let (own, former) = (dir.path().join(NAMES.current), dir.path().join(NAMES.former));
         for file in [&own, &former] {
             assert!(file.metadata().unwrap().len() <= MAX_FILE_BYTES);
@@ -152,6 +159,6 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let journal = Journal::in_directory(&dir.path().join("absent"));
         journal.push(event(1));
-        assert_eq!(journal.since(0), [event(1)]);
+        assert_eq!(journal.events(), [event(1)]);
     }
 }

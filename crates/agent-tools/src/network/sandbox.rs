@@ -2,14 +2,15 @@
 
 use std::ffi::OsString;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use egress::{Ask, EventSink, Gate, GateBuilder, Listeners, Network};
 use policy::NetworkConfig;
+use sandbox_core::internal::lock;
 use sandbox_core::{Capture, NativeSandbox, Overlay};
 use secrets::Masks;
 
-use super::denied::refusals;
+use super::denied::Tally;
 use super::error::NetworkError;
 use super::journal::Journal;
 use super::rules::NetworkRules;
@@ -25,7 +26,7 @@ const LOOPBACK: &str = "127.0.0.1";
 #[derive(Debug)]
 pub struct SandboxNetwork {
     open: OpenNetwork,
-    journal: Arc<Journal>,
+    tally: Arc<Mutex<Tally>>,
     _trust: GateTrust,
 }
 
@@ -75,14 +76,14 @@ impl SandboxGate {
     /// After the future is dropped, the sandbox may have no network until it is opened again.
     pub async fn open(self, sandbox: &NativeSandbox) -> Result<SandboxNetwork, NetworkError> {
         let Self { gate, rules, ask, trust } = self;
-        let journal = Arc::new(Journal::default());
-        let sink = journal.clone();
+        let sink = Arc::new(Journal::default());
+        let tally = sink.tally();
         let mut open =
             OpenNetwork::open(&gate, sandbox, &rules, &Masks::default(), ask, sink).await?;
         if !rules.terminates() {
             open.certificates.clear();
         }
-        Ok(SandboxNetwork { open, journal, _trust: trust })
+        Ok(SandboxNetwork { open, tally, _trust: trust })
     }
 }
 
@@ -101,7 +102,7 @@ impl SandboxNetwork {
 
     /// Returns the refused destinations so far, at most five, and the number of further ones.
     pub fn refusals(&self) -> (Vec<Denial>, usize) {
-        let found = refusals(&self.journal.since(0), false);
+        let found = lock(&self.tally).refusals(false);
         (found.denials, found.omitted)
     }
 

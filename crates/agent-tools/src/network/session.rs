@@ -14,7 +14,7 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio::task::JoinSet;
 use tracing::{Instrument as _, Span};
 
-use super::denied::{Refusals, refusals};
+use super::denied::{Refusals, Tally};
 use super::error::NetworkError;
 use super::event::NetworkEvent;
 use super::journal::Journal;
@@ -250,7 +250,7 @@ impl SessionNetwork {
 
     /// Returns the records that are in memory, oldest first.
     pub(crate) fn events(&self) -> Vec<NetworkEvent> {
-        self.journal.since(0)
+        self.journal.events()
     }
 
     /// Observes the connections of a command that begins.
@@ -259,8 +259,7 @@ impl SessionNetwork {
         let number = self.commands.begun.fetch_add(1, Ordering::Relaxed) + 1;
         Observed {
             commands: Arc::clone(&self.commands),
-            journal: Arc::clone(&self.journal),
-            mark: self.journal.mark(),
+            tally: self.journal.tally(),
             has_overlapped: others > 0,
             number,
         }
@@ -271,8 +270,7 @@ impl SessionNetwork {
 #[derive(Debug)]
 pub(crate) struct Observed {
     commands: Arc<Commands>,
-    journal: Arc<Journal>,
-    mark: u64,
+    tally: Arc<Mutex<Tally>>,
     has_overlapped: bool,
     /// The number of this command.
     number: u64,
@@ -282,7 +280,7 @@ impl Observed {
     /// Returns the refused connections since the command began. They may be those of others that
     /// ran meanwhile.
     pub(crate) fn refusals(&self) -> Refusals {
-        refusals(&self.journal.since(self.mark), self.is_shared())
+        lock(&self.tally).refusals(self.is_shared())
     }
 
     /// Returns whether other commands have run meanwhile.

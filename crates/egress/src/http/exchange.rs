@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use hyper::body::Incoming;
 use hyper::ext::ReasonPhrase;
 use hyper::header::{HOST, HeaderName, UPGRADE};
-use hyper::{Method, Request, Response, StatusCode, Uri, Version};
+use hyper::{Method, Request, Response, StatusCode, Uri};
 use policy::Host;
 
 use super::body::{Body, Filter, redact_headers};
@@ -18,6 +18,7 @@ use super::{Next, Scope, coding, hop};
 use crate::connect::{self, Blocked, Upstream};
 use crate::denial::{Denial, Failure};
 use crate::event::{Outcome, Via};
+use crate::first_bytes::Version;
 use crate::flow::Cut;
 use crate::judge::{Content, Target};
 use crate::masks::{HostMasks, Security};
@@ -55,7 +56,7 @@ impl Exchange {
     ) -> Self {
         let max_head_bytes = session.shared.limits.max_head_bytes;
         let kept = match upstream {
-            Some(upstream) => Forward::plain(upstream, max_head_bytes).await.ok(),
+            Some(upstream) => Forward::plain(upstream, scope.version(), max_head_bytes).await.ok(),
             None => None,
         };
         Self::over(session, cut, scope, kept)
@@ -162,6 +163,8 @@ impl Exchange {
         let uri = request.uri();
         let (scheme, port) = match self.scope {
             Scope::Terminated(..) => ("https", HTTPS_PORT),
+            // Each request of HTTP/2 has a URL, and clients omit the port at any one.
+            Scope::Fixed(ref target, Version::Two) => ("http", target.port),
             _ => ("http", HTTP_PORT),
         };
         let named = match uri.scheme_str() {
@@ -177,17 +180,17 @@ impl Exchange {
         match (&self.scope, named) {
             (Scope::Proxy, Some(target)) => Ok(target),
             (Scope::Proxy, None) => Err(Unjudged::Bad("a request to a proxy needs a whole URL")),
-            (Scope::Fixed(target) | Scope::Terminated(target, _), None) => Ok(target.clone()),
-            (Scope::Fixed(target) | Scope::Terminated(target, _), Some(named))
+            (Scope::Fixed(target, _) | Scope::Terminated(target, _), None) => Ok(target.clone()),
+            (Scope::Fixed(target, _) | Scope::Terminated(target, _), Some(named))
                 if named.host == target.host && named.port == target.port =>
             {
                 Ok(target.clone())
             }
-            (Scope::Terminated(target, _), Some(named)) => {
+            (Scope::Terminated(target, _) | Scope::Fixed(target, Version::Two), Some(named)) => {
                 let denial = Denial::other_host(&named.host.to_string());
                 Err(Unjudged::OtherHost(Box::new((target.clone(), denial))))
             }
-            (Scope::Fixed(_), Some(_)) => {
+            (Scope::Fixed(_, Version::One), Some(_)) => {
                 Err(Unjudged::Bad("the URL names another host than the connection"))
             }
         }
@@ -303,7 +306,8 @@ impl Exchange {
             }
             _ => {
                 let upstream = connect::connect(session, target, Content::Http, cut).await?;
-                Forward::plain(upstream, max_head_bytes).await.map_err(Blocked::Failed)
+                let version = self.scope.version();
+                Forward::plain(upstream, version, max_head_bytes).await.map_err(Blocked::Failed)
             }
         }
     }
@@ -336,7 +340,7 @@ impl Exchange {
             }
         }
         let parts = Parts::of(&response);
-        *response.version_mut() = Version::HTTP_11;
+        *response.version_mut() = hyper::Version::HTTP_11;
         let Some(answers) = &masks.answers else { return response.map(Body::Passed) };
         redact_headers(response.headers_mut(), answers);
         // Its text is the server's, and no program needs it.
@@ -373,7 +377,7 @@ fn same_host(
     let mut hosts = request.headers().get_all(HOST).iter();
     let (first, second) = (hosts.next(), hosts.next());
     let Some(first) = first else {
-        let is_old = request.version() == Version::HTTP_10;
+        let is_old = request.version() == hyper::Version::HTTP_10;
         return if is_old { Ok(()) } else { Err(Denial::other_host("")) };
     };
     let text = first.to_str().unwrap_or("?");

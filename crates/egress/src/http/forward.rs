@@ -8,7 +8,7 @@ use hyper::body::Incoming;
 use hyper::client::conn::{http1, http2};
 use hyper::header::{CONNECTION, HOST, HeaderValue, PROXY_AUTHORIZATION};
 use hyper::http::uri::{Authority, PathAndQuery, Scheme};
-use hyper::{Request, Response, Uri, Version};
+use hyper::{Request, Response, Uri};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::task::AbortHandle;
@@ -19,6 +19,7 @@ use super::wire::Wire;
 use super::{HTTP_2_WINDOW_BYTES, MAX_HEADERS};
 use crate::connect::Upstream;
 use crate::denial::Failure;
+use crate::first_bytes::Version;
 use crate::flow::Flow;
 use crate::parent::Absolute;
 
@@ -47,7 +48,7 @@ pub(crate) struct Forward {
 #[derive(Debug)]
 enum Sender {
     Http1(http1::SendRequest<Body>),
-    Http2(http2::SendRequest<Body>),
+    Http2(http2::SendRequest<Body>, Scheme),
 }
 
 /// Result of a request that could not be sent.
@@ -59,12 +60,21 @@ pub(crate) enum Unsent {
 }
 
 impl Forward {
-    /// Begins HTTP/1.1 without TLS.
-    pub(crate) async fn plain(upstream: Upstream, max_head_bytes: usize) -> Result<Self, Failure> {
+    /// Begins HTTP without TLS. A parent proxy that gets whole URLs speaks HTTP/1.1 only.
+    pub(crate) async fn plain(
+        upstream: Upstream,
+        version: Version,
+        max_head_bytes: usize,
+    ) -> Result<Self, Failure> {
         let Upstream { stream, flow, absolute } = upstream;
         let traffic = Some(Arc::clone(flow.traffic()));
         let wire = Wire::new(stream, Bytes::new(), traffic);
-        let forward = Self::http1(wire, flow, max_head_bytes).await?;
+        let forward = match version {
+            Version::Two if absolute.is_none() => {
+                Self::http2(wire, Scheme::HTTP, flow, max_head_bytes).await?
+            }
+            _ => Self::http1(wire, flow, max_head_bytes).await?,
+        };
         Ok(Self { absolute, ..forward })
     }
 
@@ -92,6 +102,7 @@ impl Forward {
 
     pub(crate) async fn http2<S>(
         stream: S,
+        scheme: Scheme,
         flow: Flow,
         max_head_bytes: usize,
     ) -> Result<Self, Failure>
@@ -109,7 +120,7 @@ impl Forward {
             let _ = connection.await;
         });
         let driver = Driver { task: driver.abort_handle(), _tasks: Some(end) };
-        Ok(Self::new(Sender::Http2(sender), driver, flow))
+        Ok(Self::new(Sender::Http2(sender, scheme), driver, flow))
     }
 
     fn new(sender: Sender, driver: Driver, flow: Flow) -> Self {
@@ -118,9 +129,9 @@ impl Forward {
 
     /// Returns the same connection for another request at the same time. HTTP/1 has none.
     pub(crate) fn shared(&self) -> Option<Self> {
-        let Sender::Http2(sender) = &self.sender else { return None };
+        let Sender::Http2(sender, scheme) = &self.sender else { return None };
         Some(Self {
-            sender: Sender::Http2(sender.clone()),
+            sender: Sender::Http2(sender.clone(), scheme.clone()),
             driver: Arc::clone(&self.driver),
             flow: Arc::clone(&self.flow),
             absolute: self.absolute.clone(),
@@ -131,7 +142,7 @@ impl Forward {
     pub(crate) async fn is_ready(&mut self) -> bool {
         match &mut self.sender {
             Sender::Http1(sender) => sender.ready().await.is_ok(),
-            Sender::Http2(sender) => sender.ready().await.is_ok(),
+            Sender::Http2(sender, _) => sender.ready().await.is_ok(),
         }
     }
 
@@ -142,7 +153,7 @@ impl Forward {
     ) -> Result<Response<Incoming>, Unsent> {
         match &mut self.sender {
             Sender::Http1(sender) => {
-                *request.version_mut() = Version::HTTP_11;
+                *request.version_mut() = hyper::Version::HTTP_11;
                 if let Some(absolute) = &self.absolute {
                     make_absolute(&mut request, Scheme::HTTP);
                     if let Some(authorization) = &absolute.authorization {
@@ -151,9 +162,9 @@ impl Forward {
                 }
                 sender.try_send_request(request).await.map_err(unsent)
             }
-            Sender::Http2(sender) => {
-                *request.version_mut() = Version::HTTP_2;
-                make_absolute(&mut request, Scheme::HTTPS);
+            Sender::Http2(sender, scheme) => {
+                *request.version_mut() = hyper::Version::HTTP_2;
+                make_absolute(&mut request, scheme.clone());
                 let host = request.headers_mut().remove(HOST);
                 // HTTP/2 has no such header, and `TE` would go with it.
                 request.headers_mut().remove(CONNECTION);

@@ -7,14 +7,13 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper::upgrade::OnUpgrade;
 use hyper::{Request, Response};
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use tokio_rustls::server::TlsStream;
 
 use super::body::Body;
 use super::exchange::Exchange;
-use super::tasks::Tasks;
 use super::wire::Wire;
-use super::{Forward, HTTP_2_WINDOW_BYTES, MAX_STREAMS, Next, Scope, refuse, server};
+use super::{Forward, Next, Scope, refuse, serve_http2, server};
 use crate::connect::Blocked;
 use crate::flow::Cut;
 use crate::judge::Target;
@@ -74,23 +73,13 @@ where
         async move { Ok::<_, Infallible>(answered.await) }
     });
     let client = TokioIo::new(client);
-    // The client sent no HTTP, left, or did not finish a head in time, if that fails.
-    let _ = match protocol {
+    match protocol {
         Protocol::Http1 { .. } => {
-            server(limits).serve_connection(client, service).with_upgrades().await
+            // The client sent no HTTP, left, or did not finish a head in time, if that fails.
+            let _ = server(limits).serve_connection(client, service).with_upgrades().await;
         }
-        Protocol::Http2 => {
-            let (tasks, _end) = Tasks::new();
-            hyper::server::conn::http2::Builder::new(tasks)
-                .timer(TokioTimer::new())
-                .max_concurrent_streams(MAX_STREAMS)
-                .max_header_list_size(u32::try_from(limits.max_head_bytes).unwrap_or(u32::MAX))
-                .initial_stream_window_size(HTTP_2_WINDOW_BYTES)
-                .initial_connection_window_size(HTTP_2_WINDOW_BYTES)
-                .serve_connection(client, service)
-                .await
-        }
-    };
+        Protocol::Http2 => serve_http2(limits, client, service).await,
+    }
 }
 
 /// Passes bytes between two connections that have left HTTP. Nothing is replaced in them.

@@ -254,6 +254,32 @@ async fn no_part_of_an_answer_can_be_asked_for() {
     }
 }
 
+#[tokio::test]
+async fn values_are_found_in_the_escapes_of_html_json_and_urls() {
+    let half: String = TOKEN[..20].bytes().map(|byte| format!("&#x{byte:x};")).collect();
+    let unicode: String = TOKEN[20..].bytes().map(|byte| format!("\\u{byte:04X}")).collect();
+    let percent: String = TOKEN.bytes().map(|byte| format!("%25{byte:02x}")).collect();
+    let body = format!("<{half}{unicode}>{percent}<");
+    let expected = body.len();
+    let origin = SecureOrigin::serving(H1, move |mut stream| {
+        let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n", body.len());
+        let answer = format!("{head}X-Echo: {percent}\r\n\r\n{body}");
+        async move {
+            let mut request = [0; 4096];
+            let _ = stream.read(&mut request).await;
+            stream.write_all(answer.as_bytes()).await.unwrap();
+            let _ = stream.read(&mut request).await;
+        }
+    })
+    .await;
+    let answer = origin.masked().send(get("/", &[])).await;
+    let body = String::from_utf8(answer.body().to_vec()).unwrap();
+    assert_eq!(body.len(), expected);
+    for text in [&body, answer.headers()["x-echo"].to_str().unwrap()] {
+        assert!(!text.contains(['%', '\\', '&']), "{text}");
+    }
+}
+
 /// Returns the answer of a server that sends this head and the value.
 async fn answered_with(head: &'static str) -> hyper::Response<String> {
     let origin = SecureOrigin::serving(H1, move |mut stream| async move {

@@ -9,6 +9,7 @@
 //! the pieces of secrets that it holds.
 
 mod joined;
+mod spelled;
 
 use memchr::memchr2;
 use zeroize::{Zeroize as _, Zeroizing};
@@ -16,6 +17,7 @@ use zeroize::{Zeroize as _, Zeroizing};
 use self::joined::Joined;
 use super::attempt::{MAX_FOLD_BYTES, has_break};
 use super::forms::{Form, MIN_WORD_BYTES, is_blank};
+use super::spelling::{Levels, is_introducer};
 
 const PIECE_BYTES: usize = 4;
 /// Number of pieces that are looked up before their results are examined.
@@ -36,7 +38,13 @@ pub(super) struct Anchors {
     /// All pieces, sorted.
     pieces: Vec<Piece>,
     /// Bits by two successive bytes within an anchor of a foldable form.
+    folded_pairs: Zeroizing<Vec<u64>>,
+    /// The same of all forms.
     pairs: Zeroizing<Vec<u64>>,
+    /// The escapes of the forms, without forms that have none.
+    levels: Vec<Levels>,
+    /// Index of the escapes of each form. Of a form without escapes, it is behind the last one.
+    levels_of: Vec<u8>,
     /// Indexes of all forms, by their first byte.
     by_first_byte: Vec<Vec<usize>>,
 }
@@ -63,10 +71,15 @@ impl Anchors {
             len,
             table: Zeroizing::new(vec![0; cells]),
             pieces: Vec::new(),
+            folded_pairs: Zeroizing::new(vec![0; (1 << 16) / 64]),
             pairs: Zeroizing::new(vec![0; (1 << 16) / 64]),
+            levels: Levels::distinct(forms.iter().map(|form| form.levels)),
+            levels_of: Vec::new(),
             by_first_byte: vec![Vec::new(); 256],
         };
         for (index, form) in forms.iter().enumerate() {
+            let known = anchors.levels.iter().position(|levels| *levels == form.levels);
+            anchors.levels_of.push(known.unwrap_or(anchors.levels.len()) as u8);
             form.head(&secrets[form.secret], len, |head| {
                 anchors.by_first_byte[usize::from(head[0])].push(index);
                 for (offset, bytes) in head.windows(PIECE_BYTES).enumerate() {
@@ -74,8 +87,11 @@ impl Anchors {
                     anchors.table[cell(bytes, cells)] |= mark(bytes);
                     pieces.push(Piece { bytes, form: index as u32, offset: offset as u32 });
                 }
-                if form.is_foldable() {
-                    head.windows(2).for_each(|pair| set(&mut anchors.pairs, pair_number(pair)));
+                for pair in head.windows(2) {
+                    set(&mut anchors.pairs, pair_number(pair));
+                    if form.is_foldable() {
+                        set(&mut anchors.folded_pairs, pair_number(pair));
+                    }
                 }
             });
         }
@@ -92,6 +108,7 @@ impl Anchors {
         }
         self.find_unbroken(text, from, &mut visit);
         self.find_broken(text, from, &mut visit);
+        self.find_spelled(text, from, &mut visit);
     }
 
     /// Finds anchors without line breaks.
@@ -152,7 +169,7 @@ impl Anchors {
             let is_between = fold.start > from && fold.end < text.len();
             if !is_between
                 || fold.len() > MAX_FOLD_BYTES
-                || !self.has_pair(text[fold.start - 1], text[fold.end])
+                || !self.has_folded_pair(text[fold.start - 1], text[fold.end])
             {
                 continue;
             }
@@ -181,8 +198,17 @@ impl Anchors {
         if self.pieces.is_empty() {
             return;
         }
-        let begin = self.unfinished_from(text, from);
+        let unfinished = self.unfinished_from(text, from);
+        let begin = self.spelled_unfinished_from(text, from).min(unfinished);
         for (start, byte) in text.iter().enumerate().skip(begin) {
+            if is_introducer(*byte) {
+                self.visit_escape(text, start, &mut visit);
+            }
+            let next = text.get(start + 1).copied().filter(|next| !is_blank(*next));
+            let is_open = next.is_none_or(is_introducer);
+            if !is_open && !next.is_some_and(|next| self.has_pair(*byte, next)) {
+                continue;
+            }
             for &form in &self.by_first_byte[usize::from(*byte)] {
                 visit(form, start);
             }
@@ -211,6 +237,10 @@ impl Anchors {
 
     fn has(&self, bytes: u32) -> bool {
         self.table[cell(bytes, self.table.len())] & mark(bytes) != 0
+    }
+
+    fn has_folded_pair(&self, first: u8, second: u8) -> bool {
+        is_set(&self.folded_pairs, pair_number(&[first, second]))
     }
 
     fn has_pair(&self, first: u8, second: u8) -> bool {

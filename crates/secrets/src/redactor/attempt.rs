@@ -1,7 +1,8 @@
 //! The comparison of one form with the text at one place, which later text can continue.
 
 use super::forms::{Form, is_blank};
-use super::work::{BEGINNING_BYTES, Work};
+use super::spelling::{self, Levels};
+use super::work::{BEGINNING_CHARACTERS, Work};
 
 /// Maximum number of blanks, line breaks included, between two characters of a folded form.
 pub(super) const MAX_FOLD_BYTES: usize = 128;
@@ -43,35 +44,44 @@ impl Attempt {
         work: &mut Work,
     ) -> Verdict {
         loop {
-            if work.is_spent() && self.end - self.start >= BEGINNING_BYTES {
+            // Characters count, and not their spellings or the line breaks between them: a few right
+            // ones would show themselves otherwise.
+            let compared = self.unit.saturating_sub(form.first());
+            if work.is_spent() && compared >= BEGINNING_CHARACTERS {
                 // All that could belong to the form is hidden.
-                let length = work.length(self.form, form, secret);
-                return Verdict::Matches(self.end.max(self.start + length));
+                let bytes_each = (self.end - self.start).div_ceil(compared);
+                let length = work.length(self.form, form, secret).saturating_mul(bytes_each);
+                return Verdict::Matches(self.end.max(self.start.saturating_add(length)));
             }
             let Some((unit, next)) = form.unit(secret, self.unit) else {
                 return Verdict::Matches(self.end);
             };
             let mut from = self.end;
             if from > self.start && form.is_foldable() {
-                match blanks(&text[from..]) {
+                match blanks(text, from, form.levels) {
                     Blanks::TooMany => return Verdict::Differs,
                     Blanks::Open => return Verdict::IsOpen,
                     Blanks::Some { has_break: false, .. } if !unit.is_after_blank => {
                         return Verdict::Differs;
                     }
-                    Blanks::Some { len, .. } => from += len,
+                    Blanks::Some { end, .. } => from = end,
                     Blanks::None => {}
                 }
             }
-            let expected = unit.bytes();
-            let found = &text[from..text.len().min(from + expected.len())];
-            if !expected.starts_with(found) {
+            let Some(character) = spelling::read(text, from, form.levels) else {
+                return Verdict::IsOpen;
+            };
+            if character.bytes()[0] != unit.byte {
                 return Verdict::Differs;
             }
-            if found.len() < expected.len() {
-                return Verdict::IsOpen;
+            self.unit = next;
+            for byte in &character.bytes()[1..] {
+                match form.unit(secret, self.unit) {
+                    Some((unit, next)) if unit.byte == *byte => self.unit = next,
+                    _ => return Verdict::Differs,
+                }
             }
-            (self.end, self.unit) = (from + expected.len(), next);
+            self.end = character.end;
         }
     }
 
@@ -82,11 +92,12 @@ impl Attempt {
     }
 }
 
-/// The blanks at the beginning of a text.
+/// The blanks at a place of a text.
 pub(super) enum Blanks {
     None,
     Some {
-        len: usize,
+        /// The place after them.
+        end: usize,
         has_break: bool,
     },
     /// More than a fold can have.
@@ -95,18 +106,27 @@ pub(super) enum Blanks {
     Open,
 }
 
-pub(super) fn blanks(text: &[u8]) -> Blanks {
-    let most = text.len().min(MAX_FOLD_BYTES + 1);
-    let len = text[..most].iter().position(|byte| !is_blank(*byte)).unwrap_or(most);
-    match len {
-        _ if len > MAX_FOLD_BYTES => Blanks::TooMany,
-        _ if len == text.len() => Blanks::Open,
-        0 => Blanks::None,
-        _ => Blanks::Some { len, has_break: has_break(&text[..len]) },
+pub(super) fn blanks(text: &[u8], start: usize, levels: Levels) -> Blanks {
+    let (mut end, mut has_break) = (start, false);
+    loop {
+        let Some(next) = spelling::read(text, end, levels) else { return Blanks::Open };
+        match *next.bytes() {
+            [byte] if is_blank(byte) => has_break |= is_break(byte),
+            _ if end == start => return Blanks::None,
+            _ => return Blanks::Some { end, has_break },
+        }
+        if next.end > start + MAX_FOLD_BYTES {
+            return Blanks::TooMany;
+        }
+        end = next.end;
     }
 }
 
 /// Returns whether blanks contain a line break.
 pub(super) fn has_break(blanks: &[u8]) -> bool {
-    blanks.iter().any(|byte| matches!(byte, b'\r' | b'\n'))
+    blanks.iter().any(|byte| is_break(*byte))
+}
+
+fn is_break(byte: u8) -> bool {
+    matches!(byte, b'\r' | b'\n')
 }

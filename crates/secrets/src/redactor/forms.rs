@@ -3,11 +3,7 @@
 //! A form is never stored. Its characters are computed from the secret where they are compared, so
 //! a large secret costs its own size only.
 
-mod json;
-mod url;
-
-use self::json::JsonStyle;
-use self::url::UrlStyle;
+use super::spelling::{INTRODUCERS, Levels};
 
 /// Length of a word that begins a folded form. An anchor lies within the word.
 pub(super) const MIN_WORD_BYTES: usize = 10;
@@ -19,18 +15,21 @@ const MIN_FOLDED_BYTES: usize = 16;
 pub(super) struct Form {
     /// Index of the secret.
     pub(super) secret: usize,
+    /// The escapes that each of its characters may be written as.
+    pub(super) levels: Levels,
     encoding: Encoding,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Encoding {
-    Raw,
+    /// The secret, with this character for a space.
+    Plain {
+        space: u8,
+    },
     /// The secret from a word on, without regard to its blanks.
     Folded {
         from: usize,
     },
-    Url(UrlStyle),
-    Json(JsonStyle),
     Hex {
         digits: &'static [u8; 16],
     },
@@ -58,44 +57,50 @@ const UPPER_CASE: &[u8; 16] = b"0123456789ABCDEF";
 const STANDARD: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 const URL_SAFE: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
 
-/// Some characters of a form that belong together.
+/// A byte of a form.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Unit {
-    bytes: [u8; Unit::MAX_BYTES],
-    len: usize,
+    pub(super) byte: u8,
     /// True if the secret has blanks before the unit, which the form omits.
     pub(super) is_after_blank: bool,
 }
 
 impl Unit {
-    /// The length of two escapes of JSON by number, such as `\u00e9`.
-    const MAX_BYTES: usize = 12;
-
-    fn new(text: &[u8]) -> Self {
-        let mut bytes = [0; Self::MAX_BYTES];
-        bytes[..text.len()].copy_from_slice(text);
-        Self { bytes, len: text.len(), is_after_blank: false }
-    }
-
-    pub(super) fn bytes(&self) -> &[u8] {
-        &self.bytes[..self.len]
+    fn new(byte: u8) -> Self {
+        Self { byte, is_after_blank: false }
     }
 }
 
 impl Form {
-    /// Returns the secret itself as its only form.
+    /// Returns the secret itself, without escapes, as its only form.
     pub(super) fn raw(index: usize) -> Self {
-        Self { secret: index, encoding: Encoding::Raw }
+        Self { secret: index, levels: Levels::NONE, encoding: Encoding::Plain { space: b' ' } }
     }
 
     /// Returns the forms of a secret, each one once.
     pub(super) fn all(index: usize, secret: &str) -> Vec<Self> {
         let bytes = secret.as_bytes();
-        let mut encodings = vec![Encoding::Raw];
-        encodings.extend(folded(bytes));
         let mut has = [false; 256];
         bytes.iter().for_each(|byte| has[usize::from(*byte)] = true);
-        encodings.extend(UrlStyle::all(&has).into_iter().map(Encoding::Url));
-        encodings.extend(JsonStyle::all(&has).into_iter().map(Encoding::Json));
+        // Forms of URLs have a plus sign for a space.
+        let spaces = if has[usize::from(b' ')] { &b" +"[..] } else { b" " };
+        let plain = Levels::of(&has).into_iter().flat_map(|levels| {
+            spaces.iter().map(move |&space| (levels, Encoding::Plain { space }))
+        });
+        let has_introducer = INTRODUCERS.iter().any(|byte| has[usize::from(*byte)]);
+        let folded_levels = if has_introducer { Levels::NONE } else { Levels::ALL };
+        let folded = folded(bytes).map(|encoding| (folded_levels, encoding));
+        let encoded = Self::encodings(bytes).into_iter().map(|encoding| (Levels::ALL, encoding));
+        plain
+            .chain(folded)
+            .chain(encoded)
+            .map(|(levels, encoding)| Self { secret: index, levels, encoding })
+            .collect()
+    }
+
+    /// Returns the encodings that have letters and digits for all bytes.
+    fn encodings(bytes: &[u8]) -> Vec<Encoding> {
+        let mut encodings = Vec::new();
         encodings.push(Encoding::Hex { digits: LOWER_CASE });
         if bytes.iter().any(|byte| byte >> 4 > 9 || byte & 15 > 9) {
             encodings.push(Encoding::Hex { digits: UPPER_CASE });
@@ -115,7 +120,7 @@ impl Form {
                 }));
             }
         }
-        encodings.into_iter().map(|encoding| Self { secret: index, encoding }).collect()
+        encodings
     }
 
     /// Returns whether line breaks with indentation can be anywhere in the form.
@@ -135,39 +140,32 @@ impl Form {
         }
     }
 
-    /// Returns the unit at a position, and the position of the next one; `None` at the end. A unit
-    /// of a foldable form is one byte.
+    /// Returns the unit at a position, and the position of the next one; `None` at the end.
     pub(super) fn unit(&self, secret: &str, at: usize) -> Option<(Unit, usize)> {
         let bytes = secret.as_bytes();
         match self.encoding {
-            Encoding::Raw => Some((Unit::new(&[*bytes.get(at)?]), at + 1)),
+            Encoding::Plain { space } => {
+                let byte = *bytes.get(at)?;
+                Some((Unit::new(if byte == b' ' { space } else { byte }), at + 1))
+            }
             Encoding::Folded { .. } => {
                 let skipped = bytes[at..].iter().position(|byte| !is_blank(*byte))?;
-                let mut unit = Unit::new(&[bytes[at + skipped]]);
-                unit.is_after_blank = skipped > 0;
+                let unit = Unit { byte: bytes[at + skipped], is_after_blank: skipped > 0 };
                 Some((unit, at + skipped + 1))
-            }
-            Encoding::Url(style) => {
-                let (text, len) = style.encode(*bytes.get(at)?);
-                Some((Unit::new(&text[..len]), at + 1))
-            }
-            Encoding::Json(style) => {
-                let character = secret[at..].chars().next()?;
-                Some((style.encode(character), at + character.len_utf8()))
             }
             Encoding::Hex { digits } => {
                 let byte = *bytes.get(at / 2)?;
                 let digit = if at.is_multiple_of(2) { byte >> 4 } else { byte & 15 };
-                Some((Unit::new(&[digits[usize::from(digit)]]), at + 1))
+                Some((Unit::new(digits[usize::from(digit)]), at + 1))
             }
             Encoding::Base64 { alphabet, shift, ending } => {
                 let (_, end) = base64_range(bytes, shift, ending);
                 let is_padding = ending == Ending::Padded && at >= end;
                 if at < end {
                     let character = alphabet[usize::from(sextet(bytes, shift, at))];
-                    Some((Unit::new(&[character]), at + 1))
+                    Some((Unit::new(character), at + 1))
                 } else if is_padding && !at.is_multiple_of(4) {
-                    Some((Unit::new(b"="), at + 1))
+                    Some((Unit::new(b'='), at + 1))
                 } else {
                     None
                 }
@@ -177,16 +175,15 @@ impl Form {
 
     /// Calls `visit` with the first bytes of the form.
     pub(super) fn head(&self, secret: &str, len: usize, mut visit: impl FnMut(&[u8])) {
-        let mut head = zeroize::Zeroizing::new([0; MIN_WORD_BYTES + Unit::MAX_BYTES]);
+        let mut head = zeroize::Zeroizing::new([0; MIN_WORD_BYTES]);
         let (mut filled, mut at) = (0, self.first());
         while filled < len
             && let Some((unit, next)) = self.unit(secret, at)
         {
-            head[filled..filled + unit.len].copy_from_slice(unit.bytes());
-            filled += unit.len;
-            at = next;
+            head[filled] = unit.byte;
+            (filled, at) = (filled + 1, next);
         }
-        visit(&head[..filled.min(len)]);
+        visit(&head[..filled]);
     }
 }
 

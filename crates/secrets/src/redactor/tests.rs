@@ -44,6 +44,27 @@ fn a_text_that_begins_a_value_at_every_place_takes_linear_time() {
 }
 
 #[test]
+fn a_few_right_characters_are_not_hidden_however_long_a_search_takes() {
+    let (value, zeros) = ("0".repeat(131_000), "0".repeat(200_000));
+    let redactor = redactor(&[("ZEROS", &value), ("TOKEN", "hunter2!hunter3!")]);
+    // Ten characters in 40 bytes, and in 140 bytes with line breaks.
+    let spelled: String = "hunter2!hu".bytes().map(|byte| format!("\\x{byte:02x}")).collect();
+    let encoded = STANDARD.encode("hunter2!hunter3!");
+    let folded = encoded[..10].replace("", "\n            ");
+    // As much as the zeros hide lies between them and the guess.
+    let between = "x".repeat(131_000);
+    for guess in [spelled, folded] {
+        let text = format!("{zeros}{between}|{guess}|");
+        let redacted = redactor.redact(&text).into_owned();
+        assert!(
+            redacted.ends_with(&format!("x|{guess}|")),
+            "{}",
+            &redacted[redacted.len() - 300..]
+        );
+    }
+}
+
+#[test]
 fn a_text_without_secrets_is_borrowed() {
     assert!(matches!(redactor(TOKEN).redact("hunter"), Cow::Borrowed("hunter")));
     assert!(matches!(redactor(&[]).redact_bytes(b"hunter2!"), Cow::Borrowed(b"hunter2!")));
@@ -70,6 +91,65 @@ fn encoded_forms_are_replaced() {
     ] {
         check(odd, &format!("{{\"k\":\"{escaped}\"}}"), r#"{"k":"[redacted:ODD]"}"#);
     }
+}
+
+#[test]
+fn a_value_is_found_in_every_spelling_of_its_characters() {
+    let key = &[("KEY", "pa&ss+wo=rd/<x>")];
+    for spelled in [
+        "pa&amp;ss+wo=rd/&lt;x&gt;",
+        "pa&#38;ss&#x2B;wo&#61;rd&#x2f;&lt;x&#0062;",
+        r"pa\u0026ss+wo\u003drd/\u003cx\u003e",
+        r"\u0070\u0061\u0026\u0073\u0073\u002b\u0077\u006F\u003D\u0072\u0064\u002f\u003C\u0078\u003E",
+        "%70%61%26%73%73%2b%77%6F%3D%72%64%2f%3c%78%3E",
+        "pa%26ss%2Bwo%3drd%2f%3Cx%3e",
+        "pa%2526ss%252Bwo%253drd%252f%253Cx%253e",
+        r"pa\u0026amp;ss+wo=rd\/\u0026lt;x\u0026gt;",
+        r"pa\x26ss\x2bwo\075rd/\<x\>",
+        "pa%26ss+wo=rd&#47;\\u003cx>",
+    ] {
+        check(key, spelled, "[redacted:KEY]");
+        check(key, &format!("\\%&amp;{spelled}%41"), "\\%&amp;[redacted:KEY]%41");
+        let (redactor, mut out) = (redactor(key), Vec::new());
+        let mut stream = redactor.stream();
+        spelled.bytes().for_each(|byte| stream.push(&[byte], &mut out));
+        stream.finish(&mut out);
+        assert_eq!(out, b"[redacted:KEY]", "{spelled}");
+    }
+    // A value that looks like an escape is found as it is, and with the escapes of each kind.
+    let odd = &[("ODD", r"a%41\u0042&lt;b")];
+    for spelled in [
+        r"a%41\u0042&lt;b",
+        r"a%2541%5Cu0042%26lt%3Bb",
+        r"a%41\\u0042&lt;b",
+        r"a%41\u0042&amp;lt;b",
+        r"a%41\\u0042\u0026lt;b",
+        r"a\u002541\\u0042&amp;lt;b",
+    ] {
+        check(odd, spelled, "[redacted:ODD]");
+    }
+}
+
+#[test]
+fn encoded_values_are_found_where_they_are_escaped_again() {
+    let secret = "a??>~ key that is long enough to be wrapped when base64 prints it, as keys are?>";
+    let key = &[("KEY", secret)];
+    let encoded = STANDARD.encode(secret);
+    assert!(encoded.contains('/') && encoded.contains('='));
+    check(key, &encoded.replace('/', "\\/"), "[redacted:KEY]");
+    check(key, &encoded.replace('/', "%2F").replace('=', "%3d"), "[redacted:KEY]");
+    check(key, &encoded.replace('=', "\\u003d"), "[redacted:KEY]");
+    for width in [4, 9, 60] {
+        let lines: Vec<&str> = encoded
+            .as_bytes()
+            .chunks(width)
+            .map(|line| std::str::from_utf8(line).unwrap())
+            .collect();
+        for between in ["\\n", "\\r\\n", "%0A", "&#10;", "\\\\n", "\\n\n  "] {
+            check(key, &lines.join(between), "[redacted:KEY]");
+        }
+    }
+    check(&[("KEY", PEM)], &PEM.trim_end().replace('\n', "\\n  "), "[redacted:KEY]");
 }
 
 #[test]

@@ -10,7 +10,7 @@ const SPARE: u64 = 4 << 20;
 /// Fewest comparisons for each byte of the text.
 const FOR_BYTE: u64 = 16;
 /// Length of the beginning that counts as the form once the comparisons are used up.
-pub(super) const BEGINNING_BYTES: usize = 32;
+pub(super) const BEGINNING_CHARACTERS: usize = 32;
 
 /// The comparisons that a search has left.
 ///
@@ -39,12 +39,12 @@ impl Work {
         self.left == 0
     }
 
-    /// Returns the length of a form, without line breaks that a text may add.
+    /// Returns the length of a form, without escapes and line breaks that a text may add.
     pub(super) fn length(&mut self, index: usize, form: &Form, secret: &str) -> usize {
         *self.lengths.entry(index).or_insert_with(|| {
             let (mut length, mut at) = (0, form.first());
-            while let Some((unit, next)) = form.unit(secret, at) {
-                (length, at) = (length + unit.bytes().len(), next);
+            while let Some((_, next)) = form.unit(secret, at) {
+                (length, at) = (length + 1, next);
             }
             length
         })

@@ -46,8 +46,33 @@ fn encoded(secret: &str, between: &str, kind: usize) -> String {
         10 => secret.replace("\\n", "\n"),
         11 => secret.split('"').nth(3).unwrap_or(secret).to_owned(),
         12 => secret.replace('\x1b', "\\E").replace('\'', "\\'").replace('\n', "\\n"),
+        13..20 => spelled(secret, between, kind),
         _ => secret[..secret.len() / 2].to_owned(),
     }
+}
+
+/// Spells the characters of a secret in ways that the text `between` chooses: as they are, as
+/// escapes, and as escapes of escapes.
+fn spelled(secret: &str, between: &str, kind: usize) -> String {
+    let mut choices = between.bytes().chain([kind as u8, 1, 4, 2, 7]).cycle();
+    let mut text = secret.to_owned();
+    for _ in 0..kind % 3 {
+        let introducer = ["%", "\\", "&"][usize::from(choices.next().unwrap()) % 3];
+        let spell = |c: char| match (introducer, choices.next().unwrap() % 3) {
+            (_, 0) if c.to_string() != introducer => c.to_string(),
+            ("%", _) => c.to_string().bytes().map(|byte| format!("%{byte:02x}")).collect(),
+            ("\\", 1) if c.is_ascii_punctuation() => format!("\\{c}"),
+            ("\\", _) => {
+                let mut units = [0; 2];
+                c.encode_utf16(&mut units).iter().map(|unit| format!("\\u{unit:04X}")).collect()
+            }
+            (_, 1) if c == '&' => "&amp;".to_owned(),
+            (_, 1) => format!("&#x{:03x};", u32::from(c)),
+            _ => format!("&#{};", u32::from(c)),
+        };
+        text = text.chars().map(spell).collect();
+    }
+    text
 }
 
 /// Breaks a text into lines.
@@ -59,7 +84,7 @@ fn folded(text: &str, width: usize, indent: &str) -> String {
 
 /// Plain values, values on several lines, quoted ones, and those with parts that are secret.
 const SECRET: &str = concat!(
-    r#"[ab]{6,12}|[ab \n%/"é]{3,14}|[ab\n]{24,40}|[ab\x1b'\n]{6,9}|([ab]{2,5}\\n){1,3}[ab]{3}|"#,
+    r#"[ab]{6,12}|[ab \n%/"é]{3,14}|[ab%\\&4;]{5,9}|[ab\n]{24,40}|[ab\x1b'\n]{6,9}|([ab]{2,5}\\n){1,3}[ab]{3}|"#,
     r#"\{"(key|x)": ?"([ab]|\\n){5,9}","\w":"[ab]{6}"\}"#
 );
 
@@ -68,7 +93,7 @@ proptest! {
     #[test]
     fn the_result_agrees_with_a_slow_search(
         secrets in proptest::collection::vec(SECRET, 1..4),
-        pieces in proptest::collection::vec((0..13_usize, 0..4_usize, "[ab \n%é]{0,5}"), 0..8),
+        pieces in proptest::collection::vec((0..20_usize, 0..4_usize, "[ab \n%é\\\\&;]{0,5}"), 0..8),
         width in 1..30_usize,
         indent in " {0,3}",
         cuts in proptest::collection::vec(1..9_usize, 1..5),

@@ -60,6 +60,16 @@ async fn websocket_and_grpc_and_event_streams() {
         let command = format!("{client} grpc {scheme}://HOST:{port}/ servers.pem");
         programs.check(&command, port, "200 ['one', 'two'] ['hello']").await;
     }
+    // The gate reads HTTP/2 without TLS too, and refuses in it.
+    let curl = "curl -s -w '%{http_version} %{http_code}' --http2-prior-knowledge";
+    for (url, expected) in [
+        ("http://origin.test:50051/x", "2 415"),
+        ("-H 'Host: other.test:50051' http://origin.test:50051/x", "2 421"),
+        ("http://denied.test:50051/x", "2 403"),
+    ] {
+        let ran = programs.session.bash(&format!("{curl} {url}")).await.unwrap();
+        assert!(ran.stdout.ends_with(expected), "{url}: {}{}", ran.stdout, ran.stderr);
+    }
     let events = format!("{client} events URL/events {AUTHORITY}");
     programs.check_web(&events, "200 one two three").await;
 

@@ -1,19 +1,27 @@
 //! A slow and obvious redaction, for comparison. The fuzz target uses it too.
 
+use std::collections::HashMap;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE};
 
-/// A form of a value: its characters, whether line breaks can be anywhere in it, and the places
-/// where blanks can be.
+/// A form of a value: its characters, the number of times that each kind of escape is read, whether
+/// line breaks can be anywhere in it, and the places where blanks can be.
 struct Form {
     text: Vec<u8>,
+    levels: [u8; 3],
     is_foldable: bool,
     blanks: Vec<usize>,
 }
 
+const INTRODUCERS: [u8; 3] = [b'%', b'\\', b'&'];
+const ALL: [u8; 3] = [2; 3];
+const NONE: [u8; 3] = [0; 3];
+
 /// Replaces the values of variables, which are sorted by name and have at most one value each.
 pub(crate) fn redact(variables: &[(String, String)], text: &[u8]) -> Vec<u8> {
     let mut found = Vec::new();
+    let mut read: HashMap<[u8; 3], Vec<Option<Character>>> = HashMap::new();
     for (owner, (_, value)) in variables.iter().enumerate() {
         let value = value.trim_ascii();
         let is_known = variables[..owner].iter().any(|(_, other)| other.trim_ascii() == value);
@@ -34,8 +42,10 @@ pub(crate) fn redact(variables: &[(String, String)], text: &[u8]) -> Vec<u8> {
             let mut all = [forms(secret), forms(&other), quoted(secret)];
             all[2].extend(lines.flat_map(forms));
             for form in all.iter().flatten() {
+                let characters =
+                    read.entry(form.levels).or_insert_with(|| read_at_all(text, form.levels));
                 for start in 0..text.len() {
-                    let end = end_of(form, text, start);
+                    let end = end_of(form, characters, start);
                     found.extend(end.map(|end| (start, std::cmp::Reverse(end), owner)));
                 }
             }
@@ -55,42 +65,189 @@ pub(crate) fn redact(variables: &[(String, String)], text: &[u8]) -> Vec<u8> {
     redacted
 }
 
-fn end_of(form: &Form, text: &[u8], start: usize) -> Option<usize> {
-    let mut at = start;
-    for (index, expected) in form.text.iter().enumerate() {
+fn end_of(form: &Form, characters: &[Option<Character>], start: usize) -> Option<usize> {
+    let (mut at, mut index) = (start, 0);
+    while index < form.text.len() {
         if index > 0 && form.is_foldable {
-            let blanks: Vec<u8> =
-                text[at..].iter().copied().take_while(|byte| b" \t\r\n".contains(byte)).collect();
-            let has_break = blanks.iter().any(|byte| b"\r\n".contains(byte));
-            let is_allowed = blanks.is_empty() || has_break || form.blanks.contains(&index);
-            if blanks.len() > 128 || !is_allowed {
+            let (from, mut has_break) = (at, false);
+            loop {
+                let (bytes, end) = characters.get(at)?.as_ref()?;
+                if !matches!(bytes[..], [b' ' | b'\t' | b'\r' | b'\n']) {
+                    break;
+                }
+                has_break |= b"\r\n".contains(&bytes[0]);
+                at = *end;
+                if at - from > 128 {
+                    return None;
+                }
+            }
+            if at > from && !has_break && !form.blanks.contains(&index) {
                 return None;
             }
-            at += blanks.len();
         }
-        if text.get(at) != Some(expected) {
+        let (bytes, end) = characters.get(at)?.as_ref()?;
+        if !form.text[index..].starts_with(bytes) {
             return None;
         }
-        at += 1;
+        (at, index) = (*end, index + bytes.len());
     }
     Some(at)
 }
 
-fn forms(secret: &str) -> Vec<Form> {
-    let mut texts = vec![secret.to_owned()];
-    for literal in ["-._~", "-._~/", "-._~!*'()", "-._~!*'();/?:@&=+$,#", "-._*+"] {
-        for is_upper in [false, true] {
-            texts.push(url_encoded(secret, literal, is_upper));
+/// The bytes of a character, and the end of its spelling.
+type Character = (Vec<u8>, usize);
+
+/// Reads the character at each place; `None` if the text ends within it.
+fn read_at_all(text: &[u8], levels: [u8; 3]) -> Vec<Option<Character>> {
+    let bytes = text.iter().enumerate();
+    let mut read: Vec<_> = bytes.map(|(at, byte)| Some((vec![*byte], at + 1))).collect();
+    for layer in 1..=2 {
+        let introduces =
+            |at: &usize| read[*at].as_ref().is_some_and(|(bytes, _)| b"%\\&".contains(&bytes[0]));
+        let changed: Vec<_> = (0..text.len())
+            .filter(introduces)
+            .map(|at| (at, unescape(&read, at, levels, layer)))
+            .collect();
+        changed.into_iter().for_each(|(at, character)| read[at] = character);
+    }
+    read
+}
+
+/// Reads the character at a place whose escapes were read by the layers below.
+fn unescape(
+    below: &[Option<Character>],
+    start: usize,
+    levels: [u8; 3],
+    layer: u8,
+) -> Option<Character> {
+    let (first, mut at) = below[start].clone()?;
+    let kind = INTRODUCERS.iter().position(|own| first == [*own]);
+    if kind.is_none_or(|kind| levels[kind] < layer) {
+        return Some((first, at));
+    }
+    let (literal, mut rest) = (at, String::new());
+    loop {
+        if let Some(meaning) = meaning(first[0], &rest) {
+            return Some((meaning, at));
+        }
+        if !could_become_escape(first[0], &rest) || at >= start + 32 {
+            return Some((first, literal));
+        }
+        match below.get(at)?.as_ref()? {
+            (bytes, end) if bytes.len() == 1 && bytes[0].is_ascii() && *end <= start + 32 => {
+                rest.push(char::from(bytes[0]));
+                at = *end;
+            }
+            _ => return Some((first, literal)),
         }
     }
-    for choice in 0..16 {
-        texts.push(json_escaped(secret, choice));
+}
+
+/// Returns the meaning of a whole escape.
+fn meaning(introducer: u8, rest: &str) -> Option<Vec<u8>> {
+    let hex = |text: &str| match text.chars().all(|c| c.is_ascii_hexdigit()) {
+        true => u32::from_str_radix(text, 16).ok(),
+        false => None,
+    };
+    let character = |number: u32| char::from_u32(number).map(|c| c.to_string().into_bytes());
+    let byte = |number: u32| u8::try_from(number).ok().map(|byte| vec![byte]);
+    match introducer {
+        b'%' => (rest.len() == 2).then(|| hex(rest)).flatten().and_then(byte),
+        b'&' => {
+            let name = rest.strip_suffix(';')?;
+            if let Some(number) = name.strip_prefix('#') {
+                let digits = number.strip_prefix(['x', 'X']);
+                let is_decimal = number.chars().all(|c| c.is_ascii_digit());
+                return match digits {
+                    Some(digits) => character(hex(digits)?),
+                    None if is_decimal => character(number.parse().ok()?),
+                    None => None,
+                };
+            }
+            let named = NAMES.split(' ').find(|own| own[..own.len() - 1] == *name)?;
+            Some(vec![named.as_bytes()[named.len() - 1]])
+        }
+        _ => match (rest.chars().next()?, rest.len()) {
+            ('u', 5) => character(hex(&rest[1..])?),
+            ('u', 11) if rest[5..].starts_with("\\u") => {
+                let units = [hex(&rest[1..5])? as u16, hex(&rest[7..])? as u16];
+                String::from_utf16(&units)
+                    .ok()
+                    .filter(|text| text.chars().count() == 1)
+                    .map(String::into_bytes)
+            }
+            ('u', 4..) if rest[1..].starts_with('{') => {
+                character(hex(rest[2..].strip_suffix('}')?)?)
+            }
+            ('U', 9) => character(hex(&rest[1..])?),
+            ('x', 3) => byte(hex(&rest[1..])?),
+            ('0'..='3', 3) => byte(u32::from_str_radix(rest, 8).ok()?),
+            (c, 1) => match "abtnvfreE".find(c) {
+                Some(at) => Some(vec![b"\x07\x08\t\n\x0b\x0c\r\x1b\x1b"[at]]),
+                None => (c == ' ' || c.is_ascii_punctuation()).then(|| vec![c as u8]),
+            },
+            _ => None,
+        },
     }
-    texts.push(json_escaped_by_dotnet(secret));
-    let plain = |text: String| Form { text: text.into_bytes(), is_foldable: false, blanks: vec![] };
-    let mut forms: Vec<Form> = texts.into_iter().map(plain).collect();
-    let foldable =
-        |text: String| Form { text: text.into_bytes(), is_foldable: true, blanks: vec![] };
+}
+
+/// Returns whether more characters can make an escape.
+fn could_become_escape(introducer: u8, rest: &str) -> bool {
+    let is_number = |text: &str, radix| text.chars().all(|c: char| c.is_digit(radix));
+    match introducer {
+        b'%' => rest.len() < 2 && is_number(rest, 16),
+        b'&' => match rest.strip_prefix('#') {
+            Some("") => true,
+            Some(number) => match number.strip_prefix(['x', 'X']) {
+                Some(digits) => is_number(digits, 16),
+                None => is_number(number, 10),
+            },
+            None => rest.len() <= 16 && rest.chars().all(|c| c.is_ascii_alphabetic()),
+        },
+        _ => match rest.chars().next() {
+            None => true,
+            Some('x') => rest.len() < 3 && is_number(&rest[1..], 16),
+            Some('U') => rest.len() < 9 && is_number(&rest[1..], 16),
+            Some('0'..='3') => rest.len() < 3 && is_number(rest, 8),
+            Some('u') if rest[1..].starts_with('{') => is_number(&rest[2..], 16),
+            Some('u') => {
+                let is_high =
+                    || matches!(u32::from_str_radix(&rest[1..5], 16), Ok(0xd800..=0xdbff));
+                match rest.len() {
+                    0..5 => is_number(&rest[1..], 16),
+                    5..11 => {
+                        is_number(&rest[1..5], 16) && is_high() && {
+                            let (pair, digits) = rest[5..].split_at(rest[5..].len().min(2));
+                            "\\u".starts_with(pair) && is_number(digits, 16)
+                        }
+                    }
+                    _ => false,
+                }
+            }
+            _ => false,
+        },
+    }
+}
+
+fn forms(secret: &str) -> Vec<Form> {
+    let mut forms = Vec::new();
+    for text in [secret.to_owned(), secret.replace(' ', "+")] {
+        for choice in 0..27 {
+            let levels = [choice % 3, choice / 3 % 3, choice / 9];
+            let is_needed =
+                |kind: usize| levels[kind] == 2 || secret.as_bytes().contains(&INTRODUCERS[kind]);
+            if (0..3).all(is_needed) {
+                let text = text.clone().into_bytes();
+                forms.push(Form { text, levels, is_foldable: false, blanks: vec![] });
+            }
+        }
+    }
+    let foldable = |text: String| Form {
+        text: text.into_bytes(),
+        levels: ALL,
+        is_foldable: true,
+        blanks: vec![],
+    };
     let hex: String = secret.bytes().map(|byte| format!("{byte:02x}")).collect();
     forms.push(foldable(hex.to_uppercase()));
     forms.push(foldable(hex));
@@ -111,19 +268,14 @@ fn forms(secret: &str) -> Vec<Form> {
 }
 
 fn quoted(secret: &str) -> Vec<Form> {
-    let escaped = |is_special: fn(char) -> bool| -> String {
-        let escape = |c| if is_special(c) { format!("\\{c}") } else { c.to_string() };
-        secret.chars().map(escape).collect()
-    };
-    let ansi_c = |text: &str, is_ascii: bool| -> String {
+    let ansi_c = |text: &str| -> String {
         let octal = |c: char| c.to_string().bytes().map(|byte| format!("\\{byte:03o}")).collect();
         let escape = |c: char| match "\x07a\x08b\x1bE\x0cf\nn\rr\tt\x0bv\\\\''".find(c) {
             Some(at) if at.is_multiple_of(2) => {
-                let letter = "abEfnrtv\\'".chars().nth(at / 2).unwrap();
+                let letter = "abEfnrtv".chars().nth(at / 2).unwrap();
                 format!("\\{letter}")
             }
-            _ if c.is_ascii_control() || is_ascii && !c.is_ascii() => octal(c),
-            _ => c.to_string(),
+            _ => octal(c),
         };
         text.chars().map(escape).collect()
     };
@@ -134,7 +286,7 @@ fn quoted(secret: &str) -> Vec<Form> {
         for piece in characters.chunk_by(|a, b| is_odd(a) == is_odd(b)) {
             let piece: String = piece.iter().collect();
             match is_odd(&piece.chars().next().unwrap()) {
-                true => text += &format!("'$'{}''", ansi_c(&piece, true)),
+                true => text += &format!("'$'{}''", ansi_c(&piece)),
                 false => text += &piece.replace('\'', "'\\''"),
             }
         }
@@ -142,15 +294,13 @@ fn quoted(secret: &str) -> Vec<Form> {
         let is_open = characters.last().is_some_and(is_odd);
         text.strip_suffix("''").filter(|_| is_open).unwrap_or(text).to_owned()
     };
-    let texts = [
-        pieces(),
-        ansi_c(secret, false),
-        ansi_c(secret, true),
-        escaped(|c| "$`\"\\".contains(c)),
-        escaped(|c| c.is_ascii() && !c.is_ascii_alphanumeric() && !"_@%+=:,./-".contains(c)),
-        secret.split('\'').collect::<Vec<_>>().join("'\\''"),
-    ];
-    let plain = |text: String| Form { text: text.into_bytes(), is_foldable: false, blanks: vec![] };
+    let texts = [pieces(), secret.split('\'').collect::<Vec<_>>().join("'\\''")];
+    let plain = |text: String| Form {
+        text: text.into_bytes(),
+        levels: NONE,
+        is_foldable: false,
+        blanks: vec![],
+    };
     texts.into_iter().map(plain).collect()
 }
 
@@ -200,53 +350,13 @@ fn decoded(text: &str) -> Vec<String> {
     found
 }
 
-fn url_encoded(secret: &str, literal: &str, is_upper: bool) -> String {
-    let is_form = literal == "-._*+";
-    let encode = |byte: u8| match byte {
-        b' ' if is_form => "+".to_owned(),
-        b'+' if is_form => "%2B".replace('B', if is_upper { "B" } else { "b" }),
-        _ if byte.is_ascii_alphanumeric() || literal.as_bytes().contains(&byte) => {
-            char::from(byte).to_string()
-        }
-        _ if is_upper => format!("%{byte:02X}"),
-        _ => format!("%{byte:02x}"),
-    };
-    secret.bytes().map(encode).collect()
-}
-
-/// The bits of `choice` select what is escaped, and the case of the digits.
-fn json_escaped(secret: &str, choice: u8) -> String {
-    let escape = |character: char| {
-        let mut units = [0; 2];
-        let units = character.encode_utf16(&mut units).iter();
-        units
-            .map(|unit| match choice & 1 {
-                0 => format!("\\u{unit:04x}"),
-                _ => format!("\\u{unit:04X}"),
-            })
-            .collect()
-    };
-    let encode = |character: char| match character {
-        '"' | '\\' => format!("\\{character}"),
-        '\n' => "\\n".to_owned(),
-        '\r' => "\\r".to_owned(),
-        '\t' => "\\t".to_owned(),
-        '\u{8}' => "\\b".to_owned(),
-        '\u{c}' => "\\f".to_owned(),
-        '/' if choice & 2 > 0 => "\\/".to_owned(),
-        '<' | '>' | '&' if choice & 4 > 0 => escape(character),
-        _ if character < ' ' => escape(character),
-        _ if !character.is_ascii() && choice & 8 > 0 => escape(character),
-        _ => character.to_string(),
-    };
-    secret.chars().map(encode).collect()
-}
-
 fn folded(secret: &str) -> Option<Form> {
     let is_blank = |character: char| " \t\r\n".contains(character);
     let word = secret.split(is_blank).find(|word| word.len() >= 10)?;
     let from = word.as_ptr() as usize - secret.as_ptr() as usize;
-    let mut form = Form { text: Vec::new(), is_foldable: true, blanks: Vec::new() };
+    let has_introducer = secret.bytes().any(|byte| INTRODUCERS.contains(&byte));
+    let levels = if has_introducer { NONE } else { ALL };
+    let mut form = Form { text: Vec::new(), levels, is_foldable: true, blanks: Vec::new() };
     for byte in secret[from..].bytes() {
         if is_blank(char::from(byte)) {
             form.blanks.push(form.text.len());
@@ -258,11 +368,8 @@ fn folded(secret: &str) -> Option<Form> {
     (form.text.len() >= 16 && form.text.len() >= omitted).then_some(form)
 }
 
-fn json_escaped_by_dotnet(secret: &str) -> String {
-    let encode = |character: char| match character {
-        '\'' | '`' | '+' | '"' => format!("\\u{:04X}", u32::from(character)),
-        // Escapes of everything outside ASCII and of HTML, with digits in upper case.
-        _ => json_escaped(&character.to_string(), 1 | 4 | 8),
-    };
-    secret.chars().map(encode).collect()
-}
+/// The names of HTML for characters of ASCII, each with its character.
+const NAMES: &str = "AMP& DiacriticalGrave` GT> Hat^ LT< NewLine\n QUOT\" Tab\t UnderBar_ \
+    VerticalLine| amp& apos' ast* bsol\\ colon: comma, commat@ dollar$ equals= excl! grave` gt> \
+    lbrace{ lbrack[ lcub{ lowbar_ lpar( lsqb[ lt< midast* num# percnt% period. plus+ quest? quot\" \
+    rbrace} rbrack] rcub} rpar) rsqb] semi; sol/ verbar| vert|";
