@@ -17,6 +17,7 @@ mod output;
 mod parsing;
 mod progress_bar;
 mod project_file;
+mod questions;
 mod schemes;
 mod settings;
 mod signals;

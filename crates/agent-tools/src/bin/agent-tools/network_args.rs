@@ -1,17 +1,14 @@
-//! The options for the network, and questions on the terminal.
+//! The options for the network.
 
-use std::fs::File;
-use std::io::{BufRead, BufReader, Write};
 use std::sync::Arc;
 
 use agent_tools::policy::{Host, NetworkConfig, NetworkPolicy};
-use agent_tools::{Answer, Ask, Exposed, NetworkPreset, NetworkSpec, Resolved};
-use async_trait::async_trait;
+use agent_tools::{Exposed, NetworkPreset, NetworkSpec, Resolved};
 use clap::Args;
 use clap::builder::BoolishValueParser;
-use sandbox_core::discard_input;
 
 use crate::failure::Failure;
+use crate::questions::Terminal;
 
 /// The hosts that commands may connect to.
 #[derive(Args, Clone, Debug)]
@@ -124,51 +121,6 @@ fn bracketed(pattern: &str) -> String {
     match pattern.parse::<std::net::Ipv6Addr>() {
         Ok(address) => format!("[{address}]"),
         Err(_) => pattern.to_owned(),
-    }
-}
-
-/// A user at the terminal of this process.
-#[derive(Debug)]
-struct Terminal(Arc<File>);
-
-impl Terminal {
-    fn open() -> Result<Self, Failure> {
-        let opened = File::options().read(true).write(true).open("/dev/tty");
-        opened.map(|file| Self(Arc::new(file))).map_err(|error| {
-            Failure::not_run_text(format!("--ask needs a terminal: cannot open /dev/tty: {error}"))
-        })
-    }
-}
-
-#[async_trait]
-impl Ask for Terminal {
-    async fn ask(&self, host: &Host, port: u16) -> Answer {
-        let target = host.with_port(port);
-        let terminal = Arc::clone(&self.0);
-        let answered = tokio::task::spawn_blocking(move || question(&terminal, &target)).await;
-        answered.unwrap_or(Answer::Deny)
-    }
-}
-
-/// Asks until the answer is `y` or `n`. An end of the input denies.
-fn question(mut terminal: &File, target: &str) -> Answer {
-    // Input from before the question answers none. At the end of the terminal, the read fails too.
-    let _ = discard_input(terminal);
-    loop {
-        let prompt = format!("agent-tools: may commands connect to {target}? [y/n] ");
-        if terminal.write_all(prompt.as_bytes()).is_err() {
-            return Answer::Deny;
-        }
-        let mut line = String::new();
-        match BufReader::new(terminal).read_line(&mut line) {
-            Ok(0) | Err(_) => return Answer::Deny,
-            Ok(_) => {}
-        }
-        match line.trim().to_lowercase().as_str() {
-            "y" | "yes" => return Answer::Allow,
-            "n" | "no" => return Answer::Deny,
-            _ => {}
-        }
     }
 }
 
