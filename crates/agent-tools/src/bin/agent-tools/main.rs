@@ -11,6 +11,7 @@ mod config_file;
 mod context;
 mod examples;
 mod failure;
+mod host_pattern;
 mod network_args;
 mod options;
 mod output;
