@@ -82,8 +82,9 @@ const FULL: [(&str, &str); 3] = [
     ("PROPTEST_RNG_SEED", "1"),
 ];
 /// Counts for the step `soak`, also the cases of random tests, kills in the crash tests, states of
-/// each search in the model of the session log, and seconds of the random attacker.
-const SOAK: [(&str, &str); 7] = [
+/// each search in the model of the session log, seconds of the random attacker, and connections of
+/// each of a thousand sessions.
+const SOAK: [(&str, &str); 8] = [
     ("PROPTEST_CASES", "50000"),
     ("ARTIFACT_SYNC_KILLS", "5000"),
     ("AGENT_TOOLS_KILLS", "5000"),
@@ -91,6 +92,7 @@ const SOAK: [(&str, &str); 7] = [
     ("ARTIFACT_SYNC_SEQUENCES", "50000"),
     ("SHARED_STORE_SECONDS", "1800"),
     ("SANDBOX_CORE_ATTACK_SECONDS", "600"),
+    ("EGRESS_CROWD_CONNECTIONS", "256"),
 ];
 
 /// The run of three processes. It mostly waits, so it takes place beside the other tests.

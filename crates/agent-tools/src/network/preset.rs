@@ -12,7 +12,9 @@ use std::process::{Command, Stdio};
 use std::str::FromStr;
 use std::time::{Duration, Instant};
 
-use policy::Host;
+use policy::{Host, NetworkConfig, NetworkPolicy};
+
+use super::rules::names_loopback;
 
 /// Hosts that a kind of work usually needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,14 +33,14 @@ pub enum NetworkPreset {
     GitHub,
 }
 
-/// Error of a preset whose tools name no host.
+/// Error of a preset whose tools name no host, or one that no rule can allow.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the preset {preset} finds no host: {expected}; name the hosts with --allow-host")]
+#[error("the preset {preset} {problem}")]
 #[non_exhaustive]
 pub struct PresetError {
     /// The preset.
     pub preset: NetworkPreset,
-    expected: &'static str,
+    problem: String,
 }
 
 const GITHUB: [&str; 6] = [
@@ -75,7 +77,8 @@ impl NetworkPreset {
     /// or for 30 s each if they hang.
     ///
     /// # Errors
-    /// Returns [`PresetError`] if a tool is absent, or if its configuration names no host.
+    /// Returns [`PresetError`] if a tool is absent, if its configuration names no host, or if it
+    /// names one that no rule can allow: one of loopback, or a name without a dot.
     pub fn hosts(self) -> Result<Vec<String>, PresetError> {
         let (hosts, expected) = match self {
             Self::GitHub => return Ok(GITHUB.map(str::to_owned).to_vec()),
@@ -84,10 +87,14 @@ impl NetworkPreset {
             Self::Rust => (rust(), "cargo has no configured registry, and has used none"),
             Self::Debian => (debian(Path::new("/etc/apt")), "/etc/apt names no mirror"),
         };
-        if hosts.is_empty() {
-            return Err(PresetError { preset: self, expected });
-        }
-        Ok(hosts.into_iter().collect())
+        let problem = match hosts.iter().find(|host| !can_be_allowed(host)) {
+            Some(host) => unusable(host, &hosts),
+            None if hosts.is_empty() => {
+                format!("finds no host: {expected}; name the hosts with --allow-host")
+            }
+            None => return Ok(hosts.into_iter().collect()),
+        };
+        Err(PresetError { preset: self, problem })
     }
 }
 
@@ -104,6 +111,39 @@ impl FromStr for NetworkPreset {
         let found = Self::ALL.into_iter().find(|preset| preset.name() == text);
         found.ok_or("the presets are debian, github, node, python and rust")
     }
+}
+
+/// Returns whether a rule for a host and a port opens it.
+fn can_be_allowed(pattern: &str) -> bool {
+    let mut network = NetworkConfig::default();
+    network.allowed_domains.push(pattern.to_owned());
+    NetworkPolicy::compile(&network).is_ok() && !names_loopback(pattern)
+}
+
+/// Describes a host that no rule can allow, and the options that open all hosts of the preset.
+fn unusable(pattern: &str, hosts: &BTreeSet<String>) -> String {
+    let problem = match names_loopback(pattern) {
+        true => "which in a session is the session itself",
+        false => "a name without a dot, which no rule can allow",
+    };
+    let (host, port) = pattern.rsplit_once(':').unwrap_or((pattern, "PORT"));
+    let name = host.replace(|c: char| !c.is_ascii_lowercase() && !c.is_ascii_digit(), "-");
+    // An address would be a bad name.
+    let name = match name.trim_matches('-') {
+        "" => "server",
+        name if names_loopback(pattern) && !name.starts_with("localhost") => "server",
+        name => name,
+    };
+    let others: Vec<&str> =
+        hosts.iter().map(String::as_str).filter(|host| can_be_allowed(host)).collect();
+    let others = match others.as_slice() {
+        [] => String::new(),
+        others => format!(" --allow-host {}", others.join(",")),
+    };
+    format!(
+        "names {pattern}, {problem}; instead of the preset, use --expose {name}={pattern}{others}, \
+         and let the tool use {name}.host.internal:{port} in the session"
+    )
 }
 
 fn python() -> BTreeSet<String> {

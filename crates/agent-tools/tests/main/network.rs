@@ -3,6 +3,7 @@
 mod absent;
 mod asking;
 mod authority;
+mod canaries;
 mod capture;
 mod changes;
 mod command;

@@ -6,13 +6,13 @@ use std::time::{Duration, Instant};
 use testkit::skipped;
 
 /// A screen of tmux, with a server of its own.
-struct Screen {
+pub(crate) struct Screen {
     dir: tempfile::TempDir,
 }
 
 impl Screen {
     /// Runs a command on a new screen. Returns `None` without tmux.
-    fn new(command: &str) -> Option<Self> {
+    pub(crate) fn new(command: &str) -> Option<Self> {
         if Command::new("tmux").arg("-V").output().is_err() {
             skipped("a shell in a terminal", "package tmux");
             return None;
@@ -37,13 +37,13 @@ impl Screen {
         String::from_utf8_lossy(&output.stdout).into_owned()
     }
 
-    fn press(&self, keys: &[&str]) {
+    pub(crate) fn press(&self, keys: &[&str]) {
         self.tmux(&[&["send-keys"], keys].concat());
     }
 
     /// Waits until the screen shows a text.
     #[track_caller]
-    fn expect(&self, text: &str) {
+    pub(crate) fn expect(&self, text: &str) {
         let begun = Instant::now();
         loop {
             let shown = self.tmux(&["capture-pane", "-p"]);

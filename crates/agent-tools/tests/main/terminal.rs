@@ -23,7 +23,7 @@ pub(crate) struct Terminal {
     /// The text that the terminal has shown since the last expected text.
     shown: String,
     pub(crate) sandbox: String,
-    dir: tempfile::TempDir,
+    pub(crate) dir: tempfile::TempDir,
 }
 
 impl Terminal {
@@ -99,6 +99,13 @@ impl Terminal {
             let count = read(&self.master, &mut buffer).unwrap();
             self.shown += &String::from_utf8_lossy(&buffer[..count]);
         }
+    }
+
+    /// Returns whether the terminal shows nothing more, for a while.
+    pub(crate) fn is_silent(&self) -> bool {
+        let a_while = Timespec { tv_sec: 0, tv_nsec: 300_000_000 };
+        self.shown.is_empty()
+            && poll(&mut [PollFd::new(&self.master, PollFlags::IN)], Some(&a_while)) == Ok(0)
     }
 
     fn resize(&self, rows: u16, columns: u16) {

@@ -262,3 +262,29 @@ async fn a_denied_name_below_an_allowed_one_is_denied_in_every_spelling() {
     }
     assert!(session.names.asked().is_empty());
 }
+
+#[tokio::test]
+async fn a_second_answer_to_one_request_answers_no_other() {
+    let two = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nokHTTP/1.1 200 OK\r\n\
+               Content-Length: 4\r\n\r\nevil";
+    let (session, origin) = (Session::open(), Origin::answering(two).await);
+    let request = format!("GET http://allowed.test:{}/ HTTP/1.1\r\nHost: x\r\n\r\n", origin.port);
+    let mut client = session.connect().await;
+    for _ in 0..3 {
+        client.write_all(request.as_bytes()).await.unwrap();
+        let answer = head(&mut client).await;
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+        assert_eq!(exactly(&mut client, 2).await, b"ok");
+    }
+    assert_eq!(origin.connections(), 3, "each answer needs a connection of its own");
+    // A field with a line end is one of the answer, and begins no other one.
+    for (field, expected) in [("X: a\rb", "502"), ("X: a\0b", "502"), ("X: a\nY: b", "200")] {
+        let split = format!("HTTP/1.1 200 OK\r\n{field}\r\nContent-Length: 2\r\n\r\nok");
+        let origin = Origin::answering(split.leak()).await;
+        let to = format!("GET http://allowed.test:{}/ HTTP/1.0\r\n\r\n", origin.port);
+        let answer = session.send(to).await;
+        let (head, _) = answer.split_once("\r\n\r\n").unwrap();
+        assert!(head.contains(&format!(" {expected} ")), "{field:?}: {answer}");
+        assert!(!head.replace("\r\n", "").contains(['\r', '\n', '\0']), "{field:?}: {answer}");
+    }
+}

@@ -6,6 +6,7 @@ mod crowd;
 mod destinations;
 mod dns;
 mod fixture;
+mod frames;
 mod http;
 mod inserted;
 mod lifetime;

@@ -249,6 +249,10 @@ impl Context {
         args: &SessionArgs,
     ) -> Result<SessionsBuilder, Failure> {
         let mut builder = args.wait.apply(builder);
+        if args.network.asks() {
+            // The progress of uploads is no part of a question.
+            builder = builder.progress(Arc::new(TransferProgress::new(Bars::Hidden)));
+        }
         let project = self.project()?;
         if args.read_only_skills || project.read_only_skills {
             builder = builder.read_only_skills();

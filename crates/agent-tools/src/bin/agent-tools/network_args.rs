@@ -1,18 +1,16 @@
-//! The options for the network, and questions on the terminal.
+//! The options for the network.
 
-use std::fs::File;
-use std::io::{BufRead, BufReader, Write};
 use std::sync::Arc;
 
-use agent_tools::policy::{Host, NetworkConfig, NetworkPolicy};
-use agent_tools::{Answer, Ask, Exposed, NetworkPreset, NetworkSpec, Resolved};
-use async_trait::async_trait;
+use agent_tools::policy::Host;
+use agent_tools::{Exposed, NetworkPreset, NetworkSpec, Resolved};
 use clap::Args;
 use clap::builder::BoolishValueParser;
-use sandbox_core::discard_input;
 
 use crate::failure::Failure;
+use crate::host_pattern;
 use crate::origins;
+use crate::questions::Terminal;
 
 /// The hosts that commands may connect to.
 #[derive(Args, Clone, Debug)]
@@ -25,7 +23,7 @@ pub(crate) struct NetworkArgs {
         value_name = "HOST[:PORT]",
         env = "AGENT_TOOLS_ALLOW_HOST",
         value_delimiter = ',',
-        value_parser = allowed_host
+        value_parser = host_pattern::allowed
     )]
     allow_host: Vec<String>,
     /// Host that commands may not connect to, whatever allows it. Repeatable.
@@ -34,16 +32,28 @@ pub(crate) struct NetworkArgs {
         value_name = "HOST[:PORT]",
         env = "AGENT_TOOLS_DENY_HOST",
         value_delimiter = ',',
-        value_parser = denied_host
+        value_parser = host_pattern::denied
     )]
     deny_host: Vec<String>,
     /// Allow the hosts that the tools of this machine are configured with: debian (APT), github,
     /// node (npm), python (pip) or rust (cargo). Repeatable.
-    #[arg(long, value_name = "PRESET", env = "AGENT_TOOLS_ALLOW_PRESET", value_delimiter = ',')]
+    #[arg(
+        long,
+        value_name = "PRESET",
+        env = "AGENT_TOOLS_ALLOW_PRESET",
+        value_delimiter = ',',
+        value_parser = |text: &str| text.trim().parse::<NetworkPreset>()
+    )]
     allow_preset: Vec<NetworkPreset>,
     /// Server that commands reach as NAME.host.internal:PORT. Only this opens servers on the
     /// loopback of this machine. Repeatable.
-    #[arg(long, value_name = "NAME=HOST:PORT", env = "AGENT_TOOLS_EXPOSE", value_delimiter = ',')]
+    #[arg(
+        long,
+        value_name = "NAME=HOST:PORT",
+        env = "AGENT_TOOLS_EXPOSE",
+        value_delimiter = ',',
+        value_parser = |text: &str| text.trim().parse::<Exposed>()
+    )]
     expose: Vec<Exposed>,
     /// Ask on the terminal about each host that neither list has. Answers count until the session
     /// ends.
@@ -94,108 +104,5 @@ impl NetworkArgs {
             && spec.resolved.is_empty()
             && !ask;
         Ok((!is_empty).then_some(spec))
-    }
-}
-
-fn allowed_host(pattern: &str) -> Result<String, String> {
-    let host = Host::parse_with_port(pattern).map(|(host, _)| host);
-    if host.or_else(|_| Host::parse(pattern)).is_ok_and(|host| host.is_loopback()) {
-        return Err("each session has a loopback of its own; use --expose NAME=HOST:PORT to give \
-                    it a server of this machine"
-            .to_owned());
-    }
-    check(pattern, |network| &mut network.allowed_domains)
-}
-
-fn denied_host(pattern: &str) -> Result<String, String> {
-    check(pattern, |network| &mut network.denied_domains)
-}
-
-fn check(
-    pattern: &str,
-    list: fn(&mut NetworkConfig) -> &mut Vec<String>,
-) -> Result<String, String> {
-    let pattern = bracketed(pattern);
-    let mut network = NetworkConfig::default();
-    list(&mut network).push(pattern.clone());
-    NetworkPolicy::compile(&network).map(|_| pattern).map_err(|error| error.problem)
-}
-
-/// Returns a pattern with the brackets that an IPv6 address needs in settings.
-fn bracketed(pattern: &str) -> String {
-    match pattern.parse::<std::net::Ipv6Addr>() {
-        Ok(address) => format!("[{address}]"),
-        Err(_) => pattern.to_owned(),
-    }
-}
-
-/// A user at the terminal of this process.
-#[derive(Debug)]
-struct Terminal(Arc<File>);
-
-impl Terminal {
-    fn open() -> Result<Self, Failure> {
-        let opened = File::options().read(true).write(true).open("/dev/tty");
-        opened.map(|file| Self(Arc::new(file))).map_err(|error| {
-            let ask = origins::name("--ask");
-            Failure::not_run_text(format!("{ask} needs a terminal: cannot open /dev/tty: {error}"))
-        })
-    }
-}
-
-#[async_trait]
-impl Ask for Terminal {
-    async fn ask(&self, host: &Host, port: u16) -> Answer {
-        let target = host.with_port(port);
-        let terminal = Arc::clone(&self.0);
-        let answered = tokio::task::spawn_blocking(move || question(&terminal, &target)).await;
-        answered.unwrap_or(Answer::Deny)
-    }
-}
-
-/// Asks until the answer is `y` or `n`. An end of the input denies.
-fn question(mut terminal: &File, target: &str) -> Answer {
-    // Input from before the question answers none. At the end of the terminal, the read fails too.
-    let _ = discard_input(terminal);
-    loop {
-        let prompt = format!("agent-tools: may commands connect to {target}? [y/n] ");
-        if terminal.write_all(prompt.as_bytes()).is_err() {
-            return Answer::Deny;
-        }
-        let mut line = String::new();
-        match BufReader::new(terminal).read_line(&mut line) {
-            Ok(0) | Err(_) => return Answer::Deny,
-            Ok(_) => {}
-        }
-        match line.trim().to_lowercase().as_str() {
-            "y" | "yes" => return Answer::Allow,
-            "n" | "no" => return Answer::Deny,
-            _ => {}
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_host_is_a_pattern_and_loopback_needs_another_option() {
-        for (pattern, stored) in [
-            ("a.test", "a.test"),
-            ("*.a.test:443", "*.a.test:443"),
-            ("192.0.2.1:80", "192.0.2.1:80"),
-            ("fd00::1", "[fd00::1]"),
-            ("[fd00::1]:22", "[fd00::1]:22"),
-        ] {
-            assert_eq!(allowed_host(pattern).as_deref(), Ok(stored));
-        }
-        for pattern in ["localhost", "127.0.0.1:80", "::1", "[::1]:80"] {
-            assert!(allowed_host(pattern).unwrap_err().contains("--expose"), "{pattern}");
-        }
-        for pattern in ["*", "intranet", "a.test/x", "https://a.test", ""] {
-            assert!(allowed_host(pattern).is_err(), "{pattern}");
-        }
-        assert_eq!(denied_host("*").as_deref(), Ok("*"));
     }
 }

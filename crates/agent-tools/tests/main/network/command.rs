@@ -97,11 +97,30 @@ fn a_wrong_option_is_named_before_anything_runs() {
         ("--expose", "db", "expected NAME=HOST:PORT"),
         ("--resolve", "a.test:80:b.test", "ADDRESS is not an IPv4 or IPv6 address"),
         ("--allow-preset", "x", "the presets are debian, github, node, python and rust"),
+        ("--allow-host", "https://a.test/x", "write a.test:443"),
+        ("--allow-host", "*.192.0.2.1", "covers no host; write 192.0.2.1"),
+        ("--allow-host", "a.test b.test", "separate hosts with commas: a.test,b.test"),
+        ("--allow-host", "registry:5000", "--expose registry=registry:5000"),
     ] {
         let ran = cli.run(&["bash", option, value, "true"]);
         assert_eq!(ran.code, 2, "{option} {value}: {}", ran.stderr);
         assert!(ran.stderr.contains(problem), "{}", ran.stderr);
     }
+}
+
+#[test]
+fn blanks_around_the_values_of_a_list_do_not_matter() {
+    let cli = Cli::with_environment(&[("AGENT_TOOLS_DENY_HOST", "c.test, d.test")]);
+    let lists = ["--allow-host", "a.test, b.test", "--expose", "web=127.0.0.1:1, db=127.0.0.1:2"];
+    let options = [&["policy", "show"], &lists[..], &["--allow-preset", " github"]].concat();
+    let network = cli.run(&options).ok().json()["network"].take();
+    let allowed: Vec<&str> =
+        network["allowedDomains"].as_array().unwrap().iter().filter_map(|it| it.as_str()).collect();
+    assert_eq!(allowed[..2], ["a.test", "b.test"]);
+    for host in ["github.com:443", "web.host.internal:1", "db.host.internal:2"] {
+        assert!(allowed.contains(&host), "{allowed:?}");
+    }
+    assert_eq!(network["deniedDomains"], serde_json::json!(["c.test", "d.test"]));
 }
 
 #[test]
@@ -234,6 +253,20 @@ fn presets_read_the_configuration_of_the_tools() {
     assert_ne!(empty.code, 0, "{}", empty.stderr);
     let problem = "the preset rust finds no host: cargo has no configured registry";
     assert!(empty.stderr.contains(problem), "{}", empty.stderr);
+
+    // The options that a refused host needs are those of all hosts.
+    cli.write(
+        ".cargo/config.toml",
+        "[registries.one]\nindex = \"sparse+http://registry:8080/i/\"\n\
+         [registries.two]\nindex = \"sparse+https://own.test/i/\"\n",
+    );
+    let refused = cli.run(&["policy", "show", "--allow-preset", "rust"]);
+    let options = "--expose registry=registry:8080 --allow-host own.test:443";
+    assert!(refused.stderr.contains(options), "{}", refused.stderr);
+    let options: Vec<&str> = options.split(' ').collect();
+    let shown = cli.run(&[&["policy", "show"], &options[..]].concat()).ok().json();
+    let hosts = ["own.test:443", "registry.host.internal:8080"];
+    assert_eq!(shown["network"]["allowedDomains"], serde_json::json!(hosts));
 }
 
 #[test]

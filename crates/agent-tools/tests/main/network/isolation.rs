@@ -43,13 +43,50 @@ async fn addresses_and_metadata_services_are_denied() {
         ("http://[fd00:ec2::254]/", "[fd00:ec2::254]:80", false),
         ("http://metadata.google.internal/", "metadata.google.internal:80", true),
         ("http://198.18.77.77/", "198.18.77.77:80", false),
+        // DNS over TLS, and over HTTPS.
+        ("https://9.9.9.9:853/", "9.9.9.9:853", true),
+        ("https://9.9.9.9/dns-query?name=origin.test", "9.9.9.9:443", true),
     ] {
-        let ran = session.bash(&format!("curl -sSf -m 10 '{url}'")).await.unwrap();
+        let ran = session.bash(&format!("curl -sSfk -m 10 '{url}'")).await.unwrap();
         assert_ne!(ran.exit_code, 0, "{url}: {}", ran.stdout);
         assert_eq!(refused(&ran), [target], "{}", ran.stderr);
         let remedy = ran.denied[0].remedy.as_deref().unwrap_or_default();
         assert_eq!(remedy.contains("--allow-host"), has_remedy, "{url}: {remedy}");
     }
+}
+
+/// Connects to each port that listens in the network namespace of the session, on its loopback.
+const LISTENING: &str = "cat /proc/net/tcp /proc/net/tcp6 | while read -r _ local _ state _; do \
+                         [ $state = 0A ] && echo $((16#${local##*:})); done | sort -u";
+
+#[tokio::test]
+async fn no_option_of_a_program_leads_around_the_gate() {
+    let (fixture, origin) = (Fixture::new(), Origin::start());
+    let session = open(&fixture, "s1", to(&origin)).await;
+    for command in [
+        "curl --noproxy '*' -sSf http://denied.test/",
+        "env -i PATH=$PATH curl -sSf http://denied.test/",
+        // SO_BINDTODEVICE, TCP_FASTOPEN_CONNECT, and another address of its own.
+        "curl --interface if!lo -sSf http://denied.test/",
+        "curl --tcp-fastopen -sSf http://denied.test/",
+        "curl --interface host!198.18.0.1 -sSf http://denied.test/",
+        // The address of an allowed name does not make another name allowed.
+        "address=$(getent ahostsv4 origin.test | head -n 1 | cut -d ' ' -f 1); \
+         curl -sS --connect-to denied.test:80:$address:80 http://denied.test/ | grep 403; \
+         curl -sSf http://denied.test/",
+    ] {
+        let ran = session.bash(command).await.unwrap();
+        assert_ne!(ran.exit_code, 0, "{command}: {}", ran.stdout);
+        assert!(refused(&ran).contains(&"denied.test:80"), "{command}: {ran:?}");
+    }
+    // The listeners themselves: the one of captured connections, and the proxy.
+    let ports = session.bash(LISTENING).await.unwrap().stdout;
+    assert!(ports.lines().count() >= 2 && ports.contains("3128\n"), "{ports}");
+    for port in ports.lines() {
+        let get = format!("curl -sSf -m 5 http://127.0.0.1:{port}/");
+        assert_ne!(session.bash(&get).await.unwrap().exit_code, 0, "{port}");
+    }
+    assert_eq!(origin.connections(), 0);
 }
 
 #[tokio::test]

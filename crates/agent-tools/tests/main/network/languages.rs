@@ -1,5 +1,6 @@
 //! Clients of HTTP in the languages that agents write programs in, and a browser.
 
+use super::masked::VALUE;
 use super::programs::{AUTHORITY, Programs, Python, node, script};
 
 #[tokio::test]
@@ -75,14 +76,37 @@ async fn clients_of_java() {
     }
 }
 
+/// Creates the database with the certificates that a browser trusts, which reads no bundle.
+const TRUST: &str = "export HOME=$TMPDIR/browser; db=$HOME/.pki/nssdb; rm -rf $db; mkdir -p $db; \
+                     certutil -d sql:$db -N --empty-password && \
+                     certutil -d sql:$db -A -n gate -t C,, -i FILE && ";
+/// The session is its sandbox. It complains about services of a desktop.
+const BROWSE: &str =
+    "chromium-headless-shell --no-sandbox --disable-gpu --dump-dom 'URL/' 2>/dev/null";
+
 #[tokio::test]
 async fn a_browser() {
     let programs = Programs::open(&[], Vec::new()).await;
-    if !programs.has("chromium-headless-shell", "chromium-headless-shell").await {
+    let is_there = programs.has("chromium-headless-shell", "chromium-headless-shell").await
+        && programs.has("certutil", "libnss3-tools").await;
+    if !is_there {
         return;
     }
-    // The session is its sandbox. It complains about services of a desktop.
-    let command = "chromium-headless-shell --no-sandbox --disable-gpu \
-                   --ignore-certificate-errors --dump-dom URL/ 2>/dev/null | grep hello";
-    programs.check_web(command, "hello").await;
+    let command = format!("{}{BROWSE} | grep hello", TRUST.replace("FILE", AUTHORITY));
+    programs.check_web(&command, "hello").await;
+
+    // The first certificate of the bundle is that of the gate.
+    programs.mask();
+    let trust = TRUST.replace("FILE", "$NODE_EXTRA_CA_CERTS");
+    let browse = BROWSE.replace("'URL/'", "\"https://origin.test/?key=$KEY\"");
+    let masked = format!("echo $KEY; {trust}{browse}");
+    let ran = programs.session.bash(&masked).await.unwrap();
+    assert!(ran.stdout.starts_with("ghp_") && ran.stdout.contains("hello"), "{}", ran.stdout);
+    assert!(!ran.stdout.contains(VALUE) && ran.denied.is_empty(), "{ran:?}");
+    let received = programs.origin.requests();
+    let inserted = format!("GET /?key={VALUE} HTTP/1.1");
+    assert!(received.contains(&inserted), "{received:?}");
+    let refused = format!("{trust}{}", BROWSE.replace("URL", "https://denied.test"));
+    let page = programs.session.bash(&refused).await.unwrap().stdout;
+    assert!(page.contains("no entry of allowedDomains covers it"), "{page}");
 }

@@ -8,10 +8,10 @@ use testkit::skipped;
 use super::secure_origin::SecureOrigin;
 use crate::cli::{Cli, Ran};
 
-const VALUE: &str = "sk-live-CANARYCANARYCANARY0123456789abcdef";
+pub(super) const VALUE: &str = "sk-live-CANARYCANARYCANARY0123456789abcdef";
 
 /// Returns a home with the masked variable `KEY` for `origin.test`.
-fn home(origin: &SecureOrigin) -> Cli {
+pub(super) fn home(origin: &SecureOrigin) -> Cli {
     let certificate = origin.certificate();
     let cli = Cli::with_environment(&[
         ("AGENT_TOOLS_SECRET", "a passphrase"),
@@ -157,18 +157,18 @@ fn every_program_uses_a_key_that_no_process_and_no_file_has() {
     assert!(shown.contains("the value of KEY was inserted") && !shown.contains(VALUE), "{shown}");
     let listed = cli.run(&["variable", "list"]).ok().stdout;
     assert_eq!(listed, "KEY (encrypted) (masked for origin.test:443)\n");
-    assert_eq!(with_value(cli.dir()), Vec::<String>::new());
+    assert_eq!(with_text(cli.dir(), VALUE), Vec::<String>::new());
 }
 
-/// Returns the files below a directory that contain the value.
-fn with_value(dir: &Path) -> Vec<String> {
+/// Returns the files below a directory that contain a text.
+pub(super) fn with_text(dir: &Path, text: &str) -> Vec<String> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(dir).unwrap().flatten() {
         let path = entry.path();
         if entry.file_type().unwrap().is_dir() {
-            found.extend(with_value(&path));
+            found.extend(with_text(&path, text));
         } else if let Ok(content) = std::fs::read(&path)
-            && content.windows(VALUE.len()).any(|part| part == VALUE.as_bytes())
+            && content.windows(text.len()).any(|part| part == text.as_bytes())
         {
             found.push(path.display().to_string());
         }

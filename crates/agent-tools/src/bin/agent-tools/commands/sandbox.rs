@@ -3,8 +3,8 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fs::DirBuilder;
-use std::io::{IsTerminal as _, stderr, stdin, stdout};
-use std::os::fd::AsFd;
+use std::io::{self, IsTerminal as _, stderr, stdin, stdout};
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
@@ -26,6 +26,7 @@ use crate::failure::Failure;
 use crate::network_args::NetworkArgs;
 use crate::origins;
 use crate::output::errln;
+use crate::questions::{HeldOutput, are_one};
 use crate::settings;
 use crate::signals::is_ignored;
 
@@ -137,9 +138,16 @@ pub(crate) async fn run(context: &Context, args: SandboxArgs) -> Result<ExitCode
 
     // Handled before the command starts, so that none is lost and none kills only this process.
     let mut signals = receive_signals()?;
-    let (stdin, stdout, stderr) = (stdin(), stdout(), stderr());
-    let streams = [stdin.as_fd(), stdout.as_fd(), stderr.as_fd()];
-    let mut running = sandbox.start(&spec, streams).await.map_err(Failure::not_run)?;
+    let (mut running, held) = {
+        let (stdin, mut held) = (stdin(), HeldOutput::default());
+        let [stdout, stderr] = if args.network.asks() {
+            hold(&mut held).map_err(Failure::not_run)?
+        } else {
+            output_streams().map_err(Failure::not_run)?
+        };
+        let streams = [stdin.as_fd(), stdout.as_fd(), stderr.as_fd()];
+        (sandbox.start(&spec, streams).await.map_err(Failure::not_run)?, held)
+    };
     let outcome = loop {
         tokio::select! {
             event = running.next_event() => match event.map_err(Failure::not_run)? {
@@ -149,8 +157,11 @@ pub(crate) async fn run(context: &Context, args: SandboxArgs) -> Result<ExitCode
             Some(signal) = signals.recv() => running.signal(signal),
         }
     };
-    report_end(&outcome);
     sandbox.close().await;
+    held.finish(None).await.map_err(|error| {
+        Failure::failed_text(format!("cannot write the output of the command: {error}"))
+    })?;
+    report_end(&outcome);
     if let Some(network) = network {
         report_refusals(&network);
         network.close().await;
@@ -164,6 +175,21 @@ pub(crate) async fn run(context: &Context, args: SandboxArgs) -> Result<ExitCode
         );
     }
     Ok(ExitCode::from(u8::try_from(outcome.exit_code()).unwrap_or(1)))
+}
+
+/// Returns copies of standard output and standard error.
+fn output_streams() -> io::Result<[OwnedFd; 2]> {
+    Ok([stdout().as_fd().try_clone_to_owned()?, stderr().as_fd().try_clone_to_owned()?])
+}
+
+/// Returns the output streams of a command whose output waits while a question is open.
+fn hold(held: &mut HeldOutput) -> io::Result<[OwnedFd; 2]> {
+    let [out, error] = output_streams()?;
+    let are_one = are_one(&out, &error)?;
+    let out = held.stream(out)?;
+    // One destination of both shows them in their order.
+    let error = if are_one { out.try_clone()? } else { held.stream(error)? };
+    Ok([out, error])
 }
 
 /// Prints what the command has left behind.

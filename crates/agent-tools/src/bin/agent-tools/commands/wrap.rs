@@ -40,6 +40,11 @@ pub(crate) struct WrapArgs {
 }
 
 pub(crate) async fn run(context: &Context, args: WrapArgs) -> Result<ExitCode, Failure> {
+    if args.session.network.asks() {
+        return Err(Failure::usage(
+            "the command has the streams of this process, so --ask cannot use them; use `bash`",
+        ));
+    }
     let script = args.command.join(OsStr::new(" "));
     let command = command_line::of_script(&script);
     let TimeArgs { timeout, linger } = args.times;

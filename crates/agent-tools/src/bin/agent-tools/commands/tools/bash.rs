@@ -1,12 +1,11 @@
 //! The subcommand `bash`: a command of a session on the standard streams of this process.
 
 use std::ffi::OsString;
-use std::fs::File;
 use std::io::{self, IsTerminal as _, Write as _, stderr, stdin, stdout};
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::MetadataExt;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use agent_tools::{
     BashOptions, BashOutput, CapturedStream, InputFrom, OutputTo, Process, ProcessInput,
@@ -23,7 +22,11 @@ use crate::context::Context;
 use crate::failure::Failure;
 use crate::options::SessionArgs;
 use crate::output::{errln, print_bytes, print_command_error, print_error};
+use crate::questions::{HeldOutput, are_one};
 use crate::signals::{Attention, OnSignal, use_session, use_session_with_attention};
+
+/// The time that output of a killed command has to reach its reader.
+const REST_TIMEOUT: Duration = Duration::from_secs(1);
 
 #[derive(Args, Debug)]
 pub(crate) struct Bash {
@@ -96,14 +99,19 @@ pub(super) async fn run(context: &Context, args: Bash) -> Result<ExitCode, Failu
             true => InputFrom::Pipe,
             false => InputFrom::Descriptor(copy(stdin())?),
         };
+        let mut held = HeldOutput::default();
         if args.max_output.is_some() {
             (spawn.stdout, spawn.stderr) = (OutputTo::Pipe, OutputTo::Pipe);
         } else {
             let (out, error) = (copy(stdout())?, copy(stderr())?);
             // One destination of both shows them in their order.
             let are_one = are_one(&out, &error).map_err(Failure::not_run)?;
-            spawn.stderr = if are_one { OutputTo::Stdout } else { OutputTo::Descriptor(error) };
-            spawn.stdout = OutputTo::Descriptor(out);
+            let mut output = |stream| match args.session.network.asks() {
+                true => held.stream(stream).map(OutputTo::Descriptor).map_err(Failure::not_run),
+                false => Ok(OutputTo::Descriptor(stream)),
+            };
+            spawn.stderr = if are_one { OutputTo::Stdout } else { output(error)? };
+            spawn.stdout = output(out)?;
         }
         let mut process = tokio::select! {
             spawned = session.spawn(spawn) => spawned.map_err(Failure::not_run)?,
@@ -114,7 +122,14 @@ pub(super) async fn run(context: &Context, args: Bash) -> Result<ExitCode, Failu
         }
         let streams = [("stdout", process.take_stdout()), ("stderr", process.take_stderr())];
         let streams = streams.map(|(name, output)| (name, tokio::spawn(collected(output))));
-        let output = attend(&mut process, attention).await?;
+        let output = attend(&mut process, attention).await;
+        let is_killed =
+            attention.code().is_some() || output.as_ref().map_or(true, |it| it.timed_out);
+        let written = held.finish(is_killed.then_some(REST_TIMEOUT)).await;
+        let output = output?;
+        written.map_err(|error| {
+            Failure::failed_text(format!("cannot write the output of the command: {error}"))
+        })?;
         for (name, stream) in streams {
             let Some(max) = args.max_output else { continue };
             let stream = stream.await.map_err(Failure::failed)?.map_err(Failure::failed)?;
@@ -194,15 +209,6 @@ pub(super) fn show_rest(session: &Arc<Session>, output: &BashOutput) {
 
 fn copy(stream: impl AsFd) -> Result<OwnedFd, Failure> {
     stream.as_fd().try_clone_to_owned().map_err(Failure::not_run)
-}
-
-/// Returns whether two descriptors lead to one file, pipe or terminal.
-fn are_one(a: &OwnedFd, b: &OwnedFd) -> io::Result<bool> {
-    let identity = |descriptor: &OwnedFd| {
-        let metadata = File::from(descriptor.try_clone()?).metadata()?;
-        io::Result::Ok((metadata.dev(), metadata.ino()))
-    };
-    Ok(identity(a)? == identity(b)?)
 }
 
 /// Passes on what is typed, in a thread that ends with this process.
