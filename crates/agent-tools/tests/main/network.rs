@@ -6,6 +6,7 @@ mod authority;
 mod capture;
 mod changes;
 mod command;
+mod control;
 mod dialing;
 mod isolation;
 mod languages;
