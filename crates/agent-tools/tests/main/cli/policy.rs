@@ -1,3 +1,5 @@
+// Long because its tests share one set of helpers.
+
 //! The subcommand `policy`, and the options that select a policy.
 
 use super::Cli;

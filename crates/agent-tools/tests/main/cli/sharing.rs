@@ -1,3 +1,5 @@
+// Long because its tests share one set of helpers.
+
 //! One session in several processes.
 
 use std::io::{BufRead, BufReader, Read, Write};

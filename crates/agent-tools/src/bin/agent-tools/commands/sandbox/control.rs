@@ -20,7 +20,7 @@ use crate::settings::with_absolute_paths;
 const MAX_LINE_BYTES: usize = 16 << 20;
 /// Lines that are read ahead.
 const READ_AHEAD: usize = 4;
-/// The first descriptor that is none of the standard streams.
+/// The first descriptor beyond the standard streams.
 const FIRST: u32 = 3;
 
 /// Parses the number of a descriptor.
