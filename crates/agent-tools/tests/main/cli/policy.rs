@@ -1,6 +1,6 @@
-// Long because its tests share one set of helpers.
-
 //! The subcommand `policy`, and the options that select a policy.
+
+// Long because its tests share one set of helpers.
 
 use super::Cli;
 

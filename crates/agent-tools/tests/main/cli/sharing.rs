@@ -1,6 +1,6 @@
-// Long because its tests share one set of helpers.
-
 //! One session in several processes.
+
+// Long because its tests share one set of helpers.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
