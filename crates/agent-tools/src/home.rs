@@ -12,9 +12,9 @@
 //! <home>/agent-tools.db           the command's default database of variables
 //! ```
 //!
-//! A session's commands can read and write the session directory. They cannot see the rest, and no
-//! policy can show them `state/`. A directory `<session id>~restoring` or `~closing` beside that of
-//! a session is incomplete; no session id contains `~`.
+//! A session's commands can read and write the session directory. They cannot see the rest, and a
+//! policy can show them other session directories only. A directory `<session id>~restoring` or
+//! `~closing` beside that of a session is incomplete; no session id contains `~`.
 
 mod error;
 mod listing;
@@ -28,6 +28,7 @@ use std::path::{Path, PathBuf};
 
 use artifact_sync::internal::store_directory;
 use artifact_sync::{HomeId, SyncError};
+use policy::Policy;
 use sandbox_core::SessionId;
 
 use crate::call_journal::{self, CallRecord};
@@ -149,6 +150,14 @@ impl Home {
     /// Returns whether anything is in the place of a session directory, if only a dangling symlink.
     pub(crate) fn has_place_taken(&self, session: &SessionId) -> bool {
         self.session_dir(session).symlink_metadata().is_ok()
+    }
+
+    /// Hides the home from the commands of a policy. No rule shows anything of it, except those for
+    /// directories of sessions.
+    #[must_use]
+    pub fn hide_from(&self, policy: Policy) -> Policy {
+        let (home, sessions) = (canonical(self.path.clone()), canonical(self.sessions_root()));
+        policy.seal_except(&home, &sessions)
     }
 
     /// Returns an error if a store is a directory in which this home keeps sessions or their state.

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use policy::Remedy;
+use policy::{PathEntry, Remedy};
 use skill_store::SKILLS_DIRECTORY;
 
 use crate::remedies::remedy_option;
@@ -18,8 +18,8 @@ pub struct Restrictions {
     pub no_network: bool,
     /// Set if the file has `read-only-skills`.
     pub read_only_skills: bool,
-    /// The absolute paths of `deny-write`.
-    pub deny_write: Vec<PathBuf>,
+    /// The absolute paths and patterns of `deny-write`.
+    pub deny_write: Vec<PathEntry>,
 }
 
 impl Restrictions {
@@ -35,20 +35,20 @@ impl Restrictions {
     }
 
     /// Returns the change of the file that allows an access, if the file restricts it.
-    pub(crate) fn change(&self, remedy: &Remedy) -> Option<String> {
+    pub fn change(&self, remedy: &Remedy) -> Option<String> {
         let key = match remedy {
             Remedy::AllowDomain(_) | Remedy::RemoveDeniedDomain(_) if self.no_network => {
                 "no-network".to_owned()
             }
             Remedy::RemoveDenyWrite(entry) => {
-                let entry = Path::new(entry);
-                let same = |path: &&PathBuf| {
-                    path.as_path() == entry
-                        || path.canonicalize().is_ok_and(|path| path.as_path() == entry)
+                let path = Path::new(entry);
+                let same = |denied: &&PathEntry| {
+                    let canonical = || Path::new(&denied.to_string()).canonicalize().ok();
+                    denied.to_string() == *entry || canonical().is_some_and(|found| found == path)
                 };
                 match self.deny_write.iter().find(same) {
-                    Some(path) => format!("{} from deny-write", path.display()),
-                    None if self.read_only_skills && entry.ends_with(SKILLS_DIRECTORY) => {
+                    Some(denied) => format!("{denied} from deny-write"),
+                    None if self.read_only_skills && path.ends_with(SKILLS_DIRECTORY) => {
                         "read-only-skills".to_owned()
                     }
                     None => return None,
@@ -74,7 +74,7 @@ mod tests {
         let all = [&domain, &skills, &data];
         assert!(all.iter().all(|remedy| restrictions.change(remedy).is_none()));
         (restrictions.no_network, restrictions.read_only_skills) = (true, true);
-        restrictions.deny_write.push("/p/data".into());
+        restrictions.deny_write.push(Path::new("/p/data").into());
         let changes = all.map(|remedy| restrictions.change(remedy).unwrap());
         let expected = [
             "remove no-network from /p/.agent-tools.toml",

@@ -11,6 +11,7 @@ mod overview;
 mod ownership;
 mod prepare;
 mod private_files;
+mod protection;
 mod prune;
 mod spec;
 mod status;

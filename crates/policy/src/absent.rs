@@ -100,6 +100,10 @@ impl MountCompiler<'_> {
                 watched.extend(target.rest.iter().map(literal));
             }
         }
+        if policy.has_no_file_rules() {
+            rules.watched_names = watched.into_iter().collect();
+            return Ok(rules);
+        }
         rules.denied_patterns = patterns(&policy.deny_write).map(<[u8]>::to_vec).collect();
         if later == LaterFiles::Denied {
             let hidden = patterns(&policy.deny_read).map(<[u8]>::to_vec);

@@ -16,7 +16,9 @@
 //!    onto itself. A mount point cannot be renamed or removed (`EBUSY`), so a command cannot move
 //!    the parent of a protected path.
 //! 7. A path that does not exist gets no mount: see `creation`.
-//! 8. A sealed path is hidden, and no rule opens a path at or inside it.
+//! 8. A sealed path is hidden, and no rule opens a path at or inside it, except in its open
+//!    directory. A frozen path is protected like one of `denyWrite`. Both hold without other rules
+//!    too.
 //! 9. Every path is canonical at the time of compilation, except that of a pinned symlink. An
 //!    engine fails if one of them has become a symlink.
 //! 10. A writable root does not include `/sys`, in which root changes settings of the machine.
@@ -39,6 +41,7 @@ use crate::policy::Policy;
 use crate::protect::Protected;
 use crate::reason::Rule;
 use crate::rules::PathRule;
+use crate::sealed::Sealed;
 use crate::tree::{NodeKind, Tree, is_absent};
 
 /// Settings of the kernel, which are writable only if an entry names them.
@@ -66,22 +69,23 @@ impl Policy {
             max_directories: options.max_directories,
             protected_roots: Vec::new(),
             origins: Vec::new(),
+            sealed: Vec::new(),
         };
-        let sealed = compiler.sealed_paths(&self.sealed)?;
+        compiler.sealed = compiler.sealed_paths(&self.sealed)?;
+        let sealed: BTreeSet<PathBuf> =
+            compiler.sealed.iter().map(|sealed| sealed.path.clone()).collect();
         if self.has_no_file_rules() {
-            return plan_without_rules(sealed, tree);
+            return compiler.plan_without_rules(self, sealed);
         }
-        let is_open = |path: &PathBuf| !sealed.iter().any(|sealed| path.starts_with(sealed));
         let mut writable =
             compiler.allowed_paths(self, "allowWrite", &self.allow_write, &BTreeSet::new())?;
-        writable.retain(is_open);
         let protected_matches = compiler.take_protected(self, &mut writable)?;
         let mut shown = compiler.allowed_paths(self, "allowRead", &self.allow_read, &writable)?;
-        shown.retain(is_open);
         shown.extend(protected_matches);
         let mut hidden = compiler.hidden_paths(self, &shown, &writable)?;
         hidden.extend(sealed.iter().cloned());
         let mut protected = compiler.read_only_paths(self, &writable)?;
+        compiler.freeze_paths(self, &writable, &mut protected)?;
         compiler.protect_names(self, &writable, &mut protected)?;
         let zones = std::mem::take(&mut protected.zones);
         let repositories = std::mem::take(&mut protected.repositories);
@@ -107,19 +111,6 @@ impl Policy {
     }
 }
 
-/// Returns the plan of a policy that lifts every rule for files. Only sealed paths are hidden.
-fn plan_without_rules(sealed: BTreeSet<PathBuf>, tree: &dyn Tree) -> Result<MountPlan, MountError> {
-    let sets = PathSets {
-        hidden: sealed.clone(),
-        shown: BTreeSet::new(),
-        writable: BTreeSet::from([PathBuf::from("/")]),
-        protected: Protected::default(),
-        kernel_settings: None,
-    };
-    let ops = order_mounts(&sets, &MountOptions::default(), tree)?;
-    Ok(MountPlan { ops, sealed, ..MountPlan::default() })
-}
-
 /// State of one compilation.
 pub(crate) struct MountCompiler<'t> {
     pub(crate) tree: &'t dyn Tree,
@@ -140,9 +131,40 @@ pub(crate) struct MountCompiler<'t> {
     pub(crate) protected_roots: Vec<PathBuf>,
     /// Rules that reach a path whose name does not show that.
     pub(crate) origins: Vec<Origin>,
+    /// The sealed paths that exist, in canonical form.
+    sealed: Vec<Sealed>,
 }
 
 impl MountCompiler<'_> {
+    /// Returns the plan of a policy that lifts every rule for files. Only sealed paths are hidden,
+    /// and only frozen ones are protected.
+    fn plan_without_rules(
+        &mut self,
+        policy: &Policy,
+        sealed: BTreeSet<PathBuf>,
+    ) -> Result<MountPlan, MountError> {
+        let mut writable = BTreeSet::from([PathBuf::from("/")]);
+        let open: Vec<PathBuf> = self.sealed.iter().filter_map(|it| it.open.clone()).collect();
+        for dir in open {
+            writable.extend(self.resolve(&dir)?);
+        }
+        let mut protected = Protected { kept: writable.clone(), ..Protected::default() };
+        self.freeze_paths(policy, &writable, &mut protected)?;
+        let (hidden, shown) = (sealed.clone(), BTreeSet::new());
+        let sets = PathSets { hidden, shown, writable, protected, kernel_settings: None };
+        let ops = order_mounts(&sets, &MountOptions::default(), self.tree)?;
+        let unenforced = std::mem::take(&mut self.unenforced);
+        let mut plan = MountPlan { ops, sealed, unenforced, ..MountPlan::default() };
+        plan.creation_rules = self.creation_rules(policy, &plan, &sets.writable, self.later)?;
+        plan.origins = std::mem::take(&mut self.origins);
+        Ok(plan)
+    }
+
+    /// Returns whether no rule opens a canonical path.
+    pub(crate) fn is_sealed(&self, path: &Path) -> bool {
+        self.sealed.iter().any(|sealed| sealed.covers(path))
+    }
+
     pub(crate) fn report_unenforced(
         &mut self,
         list: &'static str,

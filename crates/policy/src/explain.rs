@@ -52,6 +52,7 @@ impl Policy {
     /// A path that is relative or empty, or that has a component `..`, is denied, whatever the
     /// rules say. It could lead out of a directory that a rule opens.
     ///
+    /// A sealed path is never accessible, and a frozen one never writable, whatever the rules say.
     /// The most specific rule for reading wins; of two equally specific rules, the allowing one
     /// does. For writing, `denyWrite` and protected names take precedence over `allowWrite`. A
     /// hidden path is never writable.
@@ -60,9 +61,13 @@ impl Policy {
             return Verdict::denied(Rule::Unresolved, None);
         }
         let path = &*plain(path);
-        if let Some(sealed) = self.sealed.iter().find(|sealed| path.starts_with(sealed)) {
-            let rule = Rule::Sealed { path: sealed.clone() };
-            return Verdict { allowed: false, rule, remedy: None };
+        if let Some(sealed) = self.sealed.iter().find(|sealed| sealed.covers(path)) {
+            return Verdict::denied(Rule::Sealed { path: sealed.path.clone() }, None);
+        }
+        if let Some(frozen) = self.frozen.iter().find(|frozen| path.starts_with(frozen))
+            && access == Access::Write
+        {
+            return Verdict::denied(Rule::Frozen { path: frozen.clone() }, None);
         }
         if self.has_no_file_rules() {
             return Verdict { allowed: true, rule: Rule::Disabled, remedy: None };
@@ -104,8 +109,7 @@ impl Policy {
         // As in srt, an entry `/` of `denyRead` does not hide the kernel's own trees.
         let is_kernel_tree = ["/proc", "/dev", "/sys"].iter().any(|own| path.starts_with(own))
             || path == Path::new("/");
-        let denied =
-            most_specific(&self.deny_read, path).filter(|(at, _)| *at > 0 || !is_kernel_tree);
+        let denied = self.hiding(path).filter(|(at, _)| *at > 0 || !is_kernel_tree);
         let shown = [("allowRead", &self.allow_read), ("allowWrite", &self.allow_write)]
             .into_iter()
             .filter_map(|(list, rules)| {
@@ -121,9 +125,22 @@ impl Policy {
             }
             (Some((_, rule)), _) => {
                 let remedy = Some(Remedy::AllowRead(path.to_owned()));
-                Verdict { allowed: false, rule: listed("denyRead", rule), remedy }
+                Verdict { allowed: false, rule, remedy }
             }
         }
+    }
+
+    /// Returns the most specific rule that hides a path, and the depth from which another one shows
+    /// it.
+    fn hiding(&self, path: &Path) -> Option<(usize, Rule)> {
+        let denied = most_specific(&self.deny_read, path);
+        let denied = denied.map(|(at, rule)| (at, listed("denyRead", rule)));
+        let sealed = self.sealed.iter().filter(|sealed| path.starts_with(&sealed.path));
+        let sealed = sealed.map(|sealed| {
+            let entry = sealed.path.display().to_string();
+            (sealed.opens_from(), Rule::Listed { list: "denyRead", entry })
+        });
+        sealed.chain(denied).max_by_key(|(at, _)| *at)
     }
 
     fn explain_write(&self, path: &Path, private: Option<&PathBuf>) -> Verdict {
@@ -150,11 +167,9 @@ impl Policy {
             return Verdict { allowed: false, remedy: rule.remedy(), rule };
         }
         // An entry of `allowRead` inside a hidden path does not make the path writable again.
-        if let Some((_, hidden)) =
-            most_specific(&self.deny_read, path).filter(|(at, _)| *at > root_at)
-        {
+        if let Some((_, rule)) = self.hiding(path).filter(|(at, _)| *at > root_at) {
             let remedy = Some(Remedy::AllowWrite(path.to_owned()));
-            return Verdict { allowed: false, rule: listed("denyRead", hidden), remedy };
+            return Verdict { allowed: false, rule, remedy };
         }
         Verdict { allowed: true, rule: listed("allowWrite", root), remedy: None }
     }

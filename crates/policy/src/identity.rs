@@ -26,7 +26,13 @@ impl Policy {
             rules.iter().for_each(|rule| identity.rule(rule));
         }
         identity.count(self.sealed.len());
-        self.sealed.iter().for_each(|path| identity.path(path));
+        for sealed in &self.sealed {
+            identity.path(&sealed.path);
+            identity.count(usize::from(sealed.open.is_some()));
+            sealed.open.iter().for_each(|open| identity.path(open));
+        }
+        identity.count(self.frozen.len());
+        self.frozen.iter().for_each(|path| identity.path(path));
         identity.count(usize::from(self.own_directory().is_some()));
         self.own_directory().into_iter().for_each(|dir| identity.path(dir));
         identity.path(self.home());

@@ -91,6 +91,7 @@ mod request_rules;
 mod rules;
 #[cfg(feature = "schema")]
 mod schema;
+mod sealed;
 mod setting_path;
 mod tree;
 mod validate;

@@ -17,7 +17,7 @@ use crate::tree::{NodeKind, inspectable_above};
 const MAX_VISITED: usize = 1_500_000;
 
 /// Name of the list whose rules also apply to paths that do not exist.
-const DENY_WRITE: &str = "denyWrite";
+pub(crate) const DENY_WRITE: &str = "denyWrite";
 
 impl MountCompiler<'_> {
     /// Returns the canonical paths of an allowing list. An agent could have created a symlink in a
@@ -35,6 +35,9 @@ impl MountCompiler<'_> {
                 // A command may have closed a directory above. No command opens it then.
                 match self.resolve(&path).ok().flatten() {
                     Some(canonical) if self.is_replaced(list, rule, &canonical) => {}
+                    Some(canonical) if self.is_sealed(&canonical) => {
+                        self.report_unenforced(list, rule, UnenforcedReason::Sealed);
+                    }
                     Some(canonical) => {
                         let links = Route::to(self.tree, &path).links;
                         found.push((rule, path, links, canonical));
@@ -106,7 +109,7 @@ impl MountCompiler<'_> {
 
     /// Returns the canonical paths of a denying list that exist, and records those that do not.
     /// Adds the symlinks on the way to them to `links`.
-    fn denied_paths(
+    pub(crate) fn denied_paths(
         &mut self,
         policy: &Policy,
         list: &'static str,
@@ -166,25 +169,6 @@ impl MountCompiler<'_> {
         } else {
             is_dispensable(target, writable)
         }
-    }
-
-    /// Returns the canonical sealed paths that exist.
-    pub(crate) fn sealed_paths(
-        &mut self,
-        paths: &[PathBuf],
-    ) -> Result<BTreeSet<PathBuf>, MountError> {
-        let mut found = BTreeSet::new();
-        for path in paths {
-            match self.resolve(path)? {
-                Some(canonical) => {
-                    found.insert(canonical);
-                }
-                None => {
-                    self.absent.hidden.push(path.clone());
-                }
-            }
-        }
-        Ok(found)
     }
 
     /// Returns the path of a rule, or the paths that its pattern matches now.

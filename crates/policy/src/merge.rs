@@ -1,6 +1,8 @@
 //! Settings of one command, combined with those of a session like in srt's `wrapWithSandbox`.
 
-use crate::config::{CredentialsConfig, FilesystemConfig, PathEntry, SandboxRuntimeConfig};
+use crate::config::{
+    CredentialsConfig, FilesystemConfig, NetworkConfig, PathEntry, SandboxRuntimeConfig,
+};
 
 /// Settings that replace a part of others. A `None` leaves the setting unchanged.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -21,6 +23,23 @@ pub struct Override {
     pub credentials: Option<CredentialsConfig>,
     /// Added to `git.safeDirectories`.
     pub safe_directories: Vec<String>,
+}
+
+impl NetworkConfig {
+    /// Replaces the lists of hosts and addresses by those of other settings: the keys that can
+    /// change while a command runs. They are `allowedDomains`, `deniedDomains` with the reasons,
+    /// `strictAllowlist`, `deniedResolvedAddresses`, and `tlsTerminate.excludeDomains` if both have
+    /// the section.
+    pub fn take_lists(&mut self, other: &Self) {
+        self.allowed_domains.clone_from(&other.allowed_domains);
+        self.denied_domains.clone_from(&other.denied_domains);
+        self.denied_domain_reasons.clone_from(&other.denied_domain_reasons);
+        self.strict_allowlist = other.strict_allowlist;
+        self.denied_resolved_addresses.clone_from(&other.denied_resolved_addresses);
+        if let (Some(own), Some(other)) = (&mut self.tls_terminate, &other.tls_terminate) {
+            own.exclude_domains.clone_from(&other.exclude_domains);
+        }
+    }
 }
 
 impl SandboxRuntimeConfig {

@@ -173,6 +173,8 @@ pub enum UnenforcedReason {
     Unreachable,
     /// The path is in a directory that the engine replaces by one of its own.
     Replaced,
+    /// The path stays hidden whatever the rules say.
+    Sealed,
     /// A pattern covers the files that match it now. Later files are not hidden or opened at once.
     FutureFiles,
     /// A writable directory contains too many directories to find every repository, or a repository
@@ -194,6 +196,7 @@ impl fmt::Display for UnenforcedReason {
                 "is a symlink in a writable directory to a path that this user cannot reach"
             }
             Self::Replaced => "has no effect, because each session has its own directory there",
+            Self::Sealed => "opens nothing, because the path is never accessible",
             Self::FutureFiles => "files that appear later are not covered at once",
             Self::TooLarge => "has too many directories, or settings of git, to be searched",
             Self::Closed => {

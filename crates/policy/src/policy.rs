@@ -7,6 +7,7 @@ use crate::config::{PathEntry, SandboxRuntimeConfig};
 use crate::error::ErrorKind;
 use crate::network::NetworkPolicy;
 use crate::rules::{PathRule, RuleError};
+use crate::sealed::Sealed;
 use crate::validate::ValidationError;
 
 /// Files and hosts that the commands of one session may access.
@@ -18,7 +19,9 @@ pub struct Policy {
     pub(crate) allow_write: Vec<PathRule>,
     pub(crate) deny_write: Vec<PathRule>,
     /// Paths that stay hidden whatever the rules say.
-    pub(crate) sealed: Vec<PathBuf>,
+    pub(crate) sealed: Vec<Sealed>,
+    /// Paths that stay read-only whatever the rules say.
+    pub(crate) frozen: Vec<PathBuf>,
     /// The session's own directory, in which no name is protected.
     own: Option<PathBuf>,
     /// Home directory of the user, whose git reads its configuration there.
@@ -50,6 +53,7 @@ impl Policy {
             allow_write: parse(&filesystem.allow_write)?,
             deny_write: parse(&filesystem.deny_write)?,
             sealed: Vec::new(),
+            frozen: Vec::new(),
             own: None,
             home: home.to_owned(),
             private: Vec::new(),
@@ -69,14 +73,6 @@ impl Policy {
         Self { private, ..self }
     }
 
-    /// Hides a path and everything below it whatever the rules say; see
-    /// [`PolicyBuilder::seal`](crate::PolicyBuilder::seal).
-    #[must_use]
-    pub fn seal(mut self, path: &Path) -> Self {
-        self.sealed.push(path.to_owned());
-        self
-    }
-
     /// Returns the settings.
     pub fn config(&self) -> &SandboxRuntimeConfig {
         &self.config
@@ -85,8 +81,8 @@ impl Policy {
     /// Returns the settings for srt, with an absolute path in every rule. srt would expand `~` to
     /// the home directory of its own process.
     ///
-    /// Sealed paths are in `denyRead`, and rules that open a path inside them are dropped. With
-    /// `filesystem.disabled`, srt shows them all the same.
+    /// Sealed paths are in `denyRead`, and rules that open a path inside them are dropped. Frozen
+    /// paths are in `denyWrite`. With `filesystem.disabled`, srt opens both all the same.
     pub fn absolute_config(&self) -> SandboxRuntimeConfig {
         let absolute = |rules: &[PathRule]| -> Vec<PathEntry> {
             let open = rules.iter().filter(|rule| match rule {
@@ -97,12 +93,14 @@ impl Policy {
         };
         let mut config = self.config.clone();
         config.filesystem.deny_read = absolute(&self.deny_read);
-        let sealed = self.sealed.iter().map(|path| path.as_path().into());
+        let sealed = self.sealed.iter().map(|sealed| sealed.path.as_path().into());
         config.filesystem.deny_read.extend(sealed);
         config.filesystem.allow_read =
             config.filesystem.allow_read.map(|_| absolute(&self.allow_read));
         config.filesystem.allow_write = absolute(&self.allow_write);
         config.filesystem.deny_write = absolute(&self.deny_write);
+        let frozen = self.frozen.iter().map(|path| path.as_path().into());
+        config.filesystem.deny_write.extend(frozen);
         config
     }
 
@@ -115,11 +113,6 @@ impl Policy {
             .iter()
             .flatten()
             .all(PathEntry::is_exact)
-    }
-
-    /// Returns whether a path lies in a sealed one.
-    pub(crate) fn is_sealed(&self, path: impl AsRef<Path>) -> bool {
-        self.sealed.iter().any(|sealed| path.as_ref().starts_with(sealed))
     }
 
     /// Returns whether a rule other than `except` can match `dir` or a path inside it.

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use crate::config::{PathEntry, SandboxRuntimeConfig};
 use crate::policy::{Policy, PolicyError};
 use crate::rules::PathRule;
+use crate::sealed::Sealed;
 
 /// Directories with data of the host and of other users; the preset `session` hides them.
 const HOST_DATA: [&str; 19] = [
@@ -85,7 +86,8 @@ pub struct PolicyBuilder {
     session_dir: PathBuf,
     home: PathBuf,
     config: SandboxRuntimeConfig,
-    sealed: Vec<PathBuf>,
+    sealed: Vec<Sealed>,
+    frozen: Vec<PathBuf>,
     names: SessionNames,
 }
 
@@ -140,6 +142,7 @@ impl PolicyBuilder {
             home: PathBuf::from("/root"),
             config: SandboxRuntimeConfig::default(),
             sealed: Vec::new(),
+            frozen: Vec::new(),
             names: SessionNames::Free,
         }
     }
@@ -168,10 +171,26 @@ impl PolicyBuilder {
     }
 
     /// Hides a path and everything below it whatever the rules say, also from a policy that opens a
-    /// path inside it or sets `filesystem.disabled`.
+    /// path inside it or sets `filesystem.disabled`. If the path is absent, no command creates it.
     #[must_use]
     pub fn seal(mut self, path: &Path) -> Self {
-        self.sealed.push(path.to_owned());
+        self.sealed.push(Sealed::new(path));
+        self
+    }
+
+    /// Like [`Self::seal`], except in the directory `open` inside the path. Its entries are hidden
+    /// too, and rules can open them.
+    #[must_use]
+    pub fn seal_except(mut self, path: &Path, open: &Path) -> Self {
+        self.sealed.push(Sealed::except(path, open));
+        self
+    }
+
+    /// Makes a path read-only whatever the rules say, also for a policy that opens this very path
+    /// or sets `filesystem.disabled`. If the path is absent, no command creates it.
+    #[must_use]
+    pub fn freeze(mut self, path: &Path) -> Self {
+        self.frozen.push(path.to_owned());
         self
     }
 
@@ -200,6 +219,20 @@ impl PolicyBuilder {
     #[must_use]
     pub fn deny_write(mut self, path: &Path) -> Self {
         self.config.filesystem.deny_write.push(path.into());
+        self
+    }
+
+    /// Hides what an absolute entry of `filesystem.denyRead` covers, such as those of a pattern.
+    #[must_use]
+    pub fn deny_read_entry(mut self, entry: PathEntry) -> Self {
+        self.config.filesystem.deny_read.push(entry);
+        self
+    }
+
+    /// Makes read-only what an absolute entry of `filesystem.denyWrite` covers.
+    #[must_use]
+    pub fn deny_write_entry(mut self, entry: PathEntry) -> Self {
+        self.config.filesystem.deny_write.push(entry);
         self
     }
 
@@ -263,7 +296,7 @@ impl PolicyBuilder {
             list.retain(|entry| seen.insert(absolute(entry)));
         }
         let mut policy = Policy::from_config(self.config, &self.home)?;
-        policy.sealed = self.sealed;
+        (policy.sealed, policy.frozen) = (self.sealed, self.frozen);
         let own = (self.names == SessionNames::Free).then_some(self.session_dir);
         Ok(policy.with_own_directory(own))
     }

@@ -16,6 +16,11 @@ pub enum Rule {
         /// The hidden path.
         path: PathBuf,
     },
+    /// The path is one that stays as it is whatever the settings say, or lies in it.
+    Frozen {
+        /// The path that stays as it is.
+        path: PathBuf,
+    },
     /// The path lies in a directory that each session sees empty and writable.
     Private {
         /// The directory.
@@ -106,6 +111,7 @@ impl fmt::Display for Rule {
         match self {
             Self::Unresolved => f.write_str("the path is not absolute, or has a component `..`"),
             Self::Sealed { path } => write!(f, "{} is never accessible", path.display()),
+            Self::Frozen { path } => write!(f, "{} is never writable", path.display()),
             Self::Private { path } => {
                 write!(f, "each session has its own {} instead of the host's", path.display())
             }

@@ -103,7 +103,8 @@ mod srt;
 pub use native::{
     AttachedCommand, AttachedEvent, AttachedOutcome, HostTree, NativeSandbox, NativeSandboxBuilder,
     NetworkError, NetworkErrorKind, NetworkListeners, OpenError, OpenErrorKind, Overlay,
-    PseudoTerminal, RawTerminal, TerminalSize, WrappedEnd, discard_input, probe, read_terminal,
+    PseudoTerminal, RawTerminal, TerminalSize, WrappedEnd, discard_input, inherited_descriptor,
+    probe, read_terminal, wait_until_readable,
 };
 #[cfg(feature = "sandbox")]
 pub use sandbox::{

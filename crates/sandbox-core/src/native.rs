@@ -36,6 +36,7 @@ mod exchange;
 mod exec;
 mod filter;
 mod indexes;
+mod inherited;
 #[cfg(test)]
 mod init_tests;
 mod inner;
@@ -80,6 +81,7 @@ pub use attached_outcome::{AttachedEvent, AttachedOutcome};
 pub use builder::NativeSandboxBuilder;
 pub use engine::NativeSandbox;
 pub use error::{OpenError, OpenErrorKind};
+pub use inherited::{inherited_descriptor, wait_until_readable};
 pub(crate) use memory_file::memory_file;
 pub use network::{BestCapture, NetworkError, NetworkErrorKind, NetworkListeners};
 pub use overlay::Overlay;

@@ -41,6 +41,13 @@ impl NetworkRules {
         }
     }
 
+    /// Returns the rules with the lists of hosts and addresses of other settings.
+    pub(crate) fn with_lists_of(&self, settings: &NetworkConfig) -> Self {
+        let mut rules = self.clone();
+        rules.settings.take_lists(settings);
+        rules
+    }
+
     /// Returns whether the session may reach any host, so that it needs listeners.
     pub(crate) fn opens_network(&self) -> bool {
         self.is_asking() || self.hosts().next().is_some()

@@ -26,6 +26,8 @@ const LOOPBACK: &str = "127.0.0.1";
 #[derive(Debug)]
 pub struct SandboxNetwork {
     open: OpenNetwork,
+    /// The rules that the sandbox was opened with.
+    rules: NetworkRules,
     tally: Arc<Mutex<Tally>>,
     _trust: GateTrust,
 }
@@ -52,13 +54,26 @@ impl SandboxGate {
         spec: &NetworkSpec,
         directory: &Path,
     ) -> Result<Option<Self>, NetworkError> {
-        let rules = NetworkRules::new(settings, Some(spec));
-        if !rules.opens_network() {
+        if !NetworkRules::new(settings, Some(spec)).opens_network() {
             return Ok(None);
         }
+        Self::changeable(settings, spec, directory).map(Some)
+    }
+
+    /// Creates the gate of a sandbox whose lists of hosts can change while commands run
+    /// ([`SandboxNetwork::set_lists`]). At first, they may allow no host.
+    ///
+    /// # Errors
+    /// Returns [`NetworkError`] if the gate cannot be created, or if the files cannot be written.
+    pub fn changeable(
+        settings: &NetworkConfig,
+        spec: &NetworkSpec,
+        directory: &Path,
+    ) -> Result<Self, NetworkError> {
+        let rules = NetworkRules::new(settings, Some(spec));
         let gate = build(Gate::builder())?;
         let trust = trust(&gate, directory)?;
-        Ok(Some(Self { gate, rules, ask: spec.ask.clone(), trust }))
+        Ok(Self { gate, rules, ask: spec.ask.clone(), trust })
     }
 
     /// Returns the files that make the programs of the sandbox trust the gate
@@ -83,7 +98,7 @@ impl SandboxGate {
         if !rules.terminates() {
             open.certificates.clear();
         }
-        Ok(SandboxNetwork { open, tally, _trust: trust })
+        Ok(SandboxNetwork { open, rules, tally, _trust: trust })
     }
 }
 
@@ -98,6 +113,18 @@ impl SandboxNetwork {
     /// has already take precedence.
     pub fn certificate_variables(&self) -> Vec<(OsString, OsString)> {
         self.open.certificates.clone()
+    }
+
+    /// Replaces the lists of hosts and addresses by those of settings, which have the lists of the
+    /// request already ([`NetworkSpec::add_to_settings`]). Connections that they do not allow are
+    /// cut. The other keys of the settings have no effect.
+    ///
+    /// # Errors
+    /// Returns [`NetworkError`] if the rules are invalid. Then nothing is changed.
+    pub fn set_lists(&self, settings: &NetworkConfig) -> Result<(), NetworkError> {
+        let rules = self.rules.with_lists_of(settings);
+        self.open.network.set_policy(rules.compile()?);
+        Ok(())
     }
 
     /// Returns the refused destinations so far, at most five, and the number of further ones.

@@ -37,6 +37,9 @@ pub struct SessionsBuilder {
     /// Time without a call after which a session is released.
     pub(super) idle_release: Option<Duration>,
     pub(super) application_dirs: Vec<PathBuf>,
+    /// Files of the host application that no rule shows, and those that none opens for writing.
+    pub(super) sealed: Vec<PathBuf>,
+    pub(super) frozen: Vec<PathBuf>,
     /// Set to protect the names in session directories.
     pub(super) protect_names: bool,
     pub(super) ignore: Option<IgnoreRules>,
@@ -83,6 +86,8 @@ impl SessionsBuilder {
             python_venv: None,
             idle_release: None,
             application_dirs: Vec::new(),
+            sealed: Vec::new(),
+            frozen: Vec::new(),
             protect_names: false,
             ignore: None,
             ownership: Ownership::default(),
@@ -181,26 +186,6 @@ impl SessionsBuilder {
     #[must_use]
     pub fn python_venv(mut self, venv: impl Into<PathBuf>) -> Self {
         self.python_venv = Some(venv.into());
-        self
-    }
-
-    /// Hides a directory of the host application from every session. The home is hidden too.
-    ///
-    /// A session's own settings can open such a directory: with its path in `allowRead` or
-    /// `allowWrite`, or with `filesystem.disabled`.
-    #[must_use]
-    pub fn application_dir(mut self, dir: impl Into<PathBuf>) -> Self {
-        self.application_dirs.push(dir.into());
-        self
-    }
-
-    /// Protects the names in session directories that other programs execute, such as git hooks.
-    ///
-    /// Call this if the host runs git or other programs in session directories. See
-    /// [`PolicyBuilder::protect_names`](policy::PolicyBuilder::protect_names).
-    #[must_use]
-    pub fn protect_names(mut self) -> Self {
-        self.protect_names = true;
         self
     }
 

@@ -258,15 +258,18 @@ struct SharedSettings {
     policy: Policy,
     network: NetworkRules,
     hidden: Vec<PathBuf>,
+    frozen: Vec<PathBuf>,
 }
 
 impl SharedSettings {
     fn new(opener: &Opener, spec: &SessionSpec) -> Result<Self, SessionError> {
         let dir = opener.session_dir(spec);
         let policy = opener.preparation(spec).policy(&dir, ApplicationDirs::Ignored)?;
-        let hidden = opener.settings.application_dirs.iter().cloned().map(canonical).collect();
+        let SessionsBuilder { application_dirs, sealed, frozen, .. } = &opener.settings;
+        let hidden = application_dirs.iter().chain(sealed).cloned().map(canonical).collect();
+        let frozen = frozen.iter().cloned().map(canonical).collect();
         let network = NetworkRules::new(&policy.config().network, spec.network.as_ref());
-        Ok(Self { policy, network, hidden })
+        Ok(Self { policy, network, hidden, frozen })
     }
 
     fn of<'s>(
@@ -281,6 +284,7 @@ impl SharedSettings {
             policy: &self.policy,
             network: &self.network,
             hidden: &self.hidden,
+            frozen: &self.frozen,
             variables,
             selection: &spec.variables,
             masks: &spec.masks,

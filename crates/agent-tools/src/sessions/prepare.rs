@@ -14,7 +14,6 @@ use super::error::SessionError;
 use super::private_files::{begin_search, private_files};
 use super::spec::SessionSpec;
 use crate::engine::Engine;
-use crate::home::canonical;
 use crate::network::{Journal, NetworkRules, SessionNetwork, SharedGate};
 use crate::runtimes::HostRuntimes;
 use crate::session::{
@@ -37,8 +36,8 @@ pub(super) struct Preparation<'s> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ApplicationDirs {
     Hidden,
-    /// Leaves them and the store out. Two processes that share a session compare them on their
-    /// own.
+    /// Leaves them, the store and the files of the host application out. Two processes that share a
+    /// session compare them on their own.
     Ignored,
 }
 
@@ -203,8 +202,8 @@ impl Preparation<'_> {
 
     /// Returns the policy of a session with this directory, which hides `private` files.
     ///
-    /// No rule shows the state of sessions, because a command that reads the token of a server
-    /// would have the rights of a client.
+    /// No rule shows the home, because a command that reads the token of a server would have the
+    /// rights of a client, and one that writes the configuration would have those of the operator.
     fn policy_with(
         &self,
         private: &[PathBuf],
@@ -224,11 +223,12 @@ impl Preparation<'_> {
             .home(&home)
             .sessions_root(&self.settings.home.sessions_root())
             .application_dir(self.settings.home.path());
-        builder = builder.seal(&canonical(self.settings.home.state_root()));
         if application_dirs == ApplicationDirs::Hidden {
             for dir in &self.settings.application_dirs {
                 builder = builder.application_dir(dir);
             }
+            builder = self.settings.sealed.iter().fold(builder, |it, path| it.seal(path));
+            builder = self.settings.frozen.iter().fold(builder, |it, path| it.freeze(path));
             // The log of every session is in the store, and the engine follows symlinks there.
             let store = self.settings.storage.as_ref().and_then(Storage::directory);
             if let Some(store) = store.filter(|store| !session_dir.starts_with(store)) {
@@ -238,11 +238,11 @@ impl Preparation<'_> {
         if self.settings.read_only_skills {
             builder = builder.deny_write(&session_dir.join(SKILLS_DIRECTORY));
         }
-        for path in &self.spec.deny_read {
-            builder = builder.deny_read(path);
+        for entry in &self.spec.deny_read {
+            builder = builder.deny_read_entry(entry.clone());
         }
-        for path in &self.spec.deny_write {
-            builder = builder.deny_write(path);
+        for entry in &self.spec.deny_write {
+            builder = builder.deny_write_entry(entry.clone());
         }
         if self.settings.protect_names {
             builder = builder.protect_names();
@@ -257,6 +257,7 @@ impl Preparation<'_> {
             builder = network.add_to(builder);
         }
         let policy = builder.build().map_err(|source| SessionError::Policy { source })?;
+        let policy = self.settings.home.hide_from(policy);
         let tier = &self.settings.session.tier;
         Ok(policy.with_private(NativeSandbox::private_directories(tier)))
     }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use artifact_sync::IgnoreRules;
-use policy::SandboxRuntimeConfig;
+use policy::{PathEntry, SandboxRuntimeConfig};
 use sandbox_core::{SessionId, UserId};
 use secrets::MaskSpec;
 use skill_store::SkillRef;
@@ -37,10 +37,11 @@ pub struct SessionSpec {
     pub allow_read: Vec<PathBuf>,
     /// Paths of the host that commands may also read and write.
     pub allow_write: Vec<PathBuf>,
-    /// Paths of the host that commands may not read, unless `allow_read` has a path below.
-    pub deny_read: Vec<PathBuf>,
-    /// Paths that commands may not write.
-    pub deny_write: Vec<PathBuf>,
+    /// Absolute paths and patterns of the host that commands may not read, unless `allow_read` has
+    /// a path below.
+    pub deny_read: Vec<PathEntry>,
+    /// Absolute paths and patterns that commands may not write.
+    pub deny_write: Vec<PathEntry>,
     /// Hosts that commands may also connect to. On an open session, `None` leaves its network as
     /// it is.
     pub network: Option<NetworkSpec>,

@@ -171,9 +171,14 @@ pub enum Difference {
     Durability,
     /// The server installs skills that none of this process's keys has signed.
     SkillKeys,
-    /// A directory that only this process asked to hide.
+    /// A directory or file that only this process asked to hide.
     VisibleDirectory {
-        /// The directory.
+        /// The directory or file.
+        path: PathBuf,
+    },
+    /// A file of settings that only this process asked to protect.
+    WritableFile {
+        /// The file.
         path: PathBuf,
     },
 }
@@ -190,6 +195,9 @@ impl fmt::Display for Difference {
             Self::SkillKeys => f.write_str("keys of skills"),
             Self::VisibleDirectory { path } => {
                 write!(f, "policy ({} is visible)", path.display())
+            }
+            Self::WritableFile { path } => {
+                write!(f, "policy ({} is writable)", path.display())
             }
         }
     }

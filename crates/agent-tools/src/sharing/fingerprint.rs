@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use artifact_sync::{Durability, IgnoreRules};
-use policy::Policy;
+use policy::{Access, Policy, Rule, Verdict};
 use sandbox_core::Tier;
 use secrecy::ExposeSecret;
 use secrets::{MaskSpec, Variables};
@@ -37,6 +37,9 @@ pub(crate) struct Fingerprint {
     skill_keys: BTreeSet<String>,
     /// Paths of directories that must be hidden, in bytes. The server may hide more.
     hidden: Vec<Vec<u8>>,
+    /// Paths of files that must not be writable, in bytes. The server may protect more.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    frozen: Vec<Vec<u8>>,
     /// Settings that only the server applies, by hashes. Those that are not set are absent.
     #[serde(default)]
     mirroring: BTreeMap<Mirroring, String>,
@@ -73,6 +76,8 @@ pub(crate) struct Settings<'s> {
     pub(crate) policy: &'s Policy,
     pub(crate) network: &'s NetworkRules,
     pub(crate) hidden: &'s [PathBuf],
+    /// The files of the host application that no command writes.
+    pub(crate) frozen: &'s [PathBuf],
     pub(crate) variables: VariablesKey<'s>,
     pub(crate) selection: &'s VariableSelection,
     /// Masks that the request of the session adds.
@@ -104,6 +109,7 @@ impl Fingerprint {
             policy,
             network,
             hidden,
+            frozen,
             variables,
             selection,
             masks,
@@ -176,7 +182,8 @@ impl Fingerprint {
             is_flushed: is_local && durability == Durability::Disk,
             user: user.map(str::to_owned),
             skill_keys: skill_keys.collect(),
-            hidden: hidden.iter().map(|dir| dir.as_os_str().as_bytes().to_vec()).collect(),
+            hidden: bytes(hidden),
+            frozen: bytes(frozen),
             mirroring: mirroring.collect(),
         }
     }
@@ -219,11 +226,24 @@ impl Fingerprint {
         if !client.skill_keys.is_empty() && !is_stricter {
             found.push(Difference::SkillKeys);
         }
-        let hidden = client.hidden.iter().map(|dir| PathBuf::from(OsStr::from_bytes(dir)));
-        let visible = hidden.filter(|dir| policy.shows(dir));
+        let visible = paths(&client.hidden).filter(|dir| policy.shows(dir));
         found.extend(visible.map(|path| Difference::VisibleDirectory { path }));
+        let is_writable = |file: &PathBuf| {
+            let Verdict { allowed, rule, .. } = policy.explain(file, Access::Write);
+            allowed && !matches!(rule, Rule::Private { .. })
+        };
+        let writable = paths(&client.frozen).filter(is_writable);
+        found.extend(writable.map(|path| Difference::WritableFile { path }));
         found
     }
+}
+
+fn bytes(paths: &[PathBuf]) -> Vec<Vec<u8>> {
+    paths.iter().map(|path| path.as_os_str().as_bytes().to_vec()).collect()
+}
+
+fn paths(bytes: &[Vec<u8>]) -> impl Iterator<Item = PathBuf> {
+    bytes.iter().map(|path| PathBuf::from(OsStr::from_bytes(path)))
 }
 
 /// Hashes values with the key of a server.
@@ -284,6 +304,7 @@ mod tests {
             policy: &policy,
             network: &network,
             hidden: &[],
+            frozen: &[],
             variables: VariablesKey::Values(&variables),
             selection: &VariableSelection::All,
             masks: &BTreeMap::new(),
@@ -371,6 +392,10 @@ mod tests {
         let client =
             Fingerprint::new(&token, &Settings { hidden: &[PathBuf::from("/data/app")], ..own });
         assert_eq!(server.differences(&client, &private), []);
+        let [fixed, writable] = [PathBuf::from("/srv/a/settings.json"), "/h/s/1/settings".into()];
+        check(Settings { frozen: &[fixed], ..own }, &[]);
+        let expected = [Difference::WritableFile { path: writable.clone() }];
+        check(Settings { frozen: &[writable], ..own }, &expected);
     }
 
     #[cfg(feature = "fs")]
@@ -386,6 +411,7 @@ mod tests {
                 policy: &policy,
                 network: &NetworkRules::default(),
                 hidden: &[],
+                frozen: &[],
                 variables: VariablesKey::Values(&variables),
                 selection: &VariableSelection::All,
                 masks: &BTreeMap::new(),

@@ -12,6 +12,7 @@ mod owners;
 mod paths;
 mod places;
 mod policy;
+mod protected;
 mod redaction;
 pub(crate) mod remedies;
 mod served;

@@ -7,6 +7,7 @@ mod canaries;
 mod capture;
 mod changes;
 mod command;
+mod control;
 mod dialing;
 mod isolation;
 mod languages;

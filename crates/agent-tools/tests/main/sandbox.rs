@@ -300,8 +300,15 @@ fn state(pid: u32) -> Option<char> {
 fn without_a_terminal_a_stop_reaches_the_command() {
     let fixture = Fixture::new(OPEN);
     let count = "echo begun; for i in {1..600}; do echo $i > ticks; sleep 0.02; done";
+    // In a writable directory, the weaker engine could not protect the settings.
+    let place = Fixture::new(OPEN);
     for engine in ["native", "landlock"] {
-        let mut command = fixture.command(&["-c", count]);
+        let mut command = Command::new(env!("CARGO_BIN_EXE_agent-tools"));
+        command.args(["sandbox", "-c", count, "--settings"]);
+        command.arg(place.dir.path().join("settings.json")).current_dir(fixture.dir.path());
+        std::fs::remove_file(fixture.dir.path().join("settings.json")).ok();
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.env("HOME", place.dir.path());
         let mut child = command.env("AGENT_TOOLS_ENGINE", engine).spawn().unwrap();
         let mut stdout = std::io::BufReader::new(child.stdout.take().unwrap());
         std::io::BufRead::read_line(&mut stdout, &mut String::new()).unwrap();

@@ -8,5 +8,6 @@ mod model;
 mod properties;
 #[cfg(feature = "schema")]
 mod schema;
+mod sealed;
 mod srt;
 mod unresolved;

@@ -2,6 +2,7 @@
 
 mod existing;
 mod ignored;
+mod protected;
 mod skills;
 mod variables;
 
@@ -22,6 +23,7 @@ use object_store::path::Path as Key;
 use serde::Serialize;
 
 use self::ignored::ignore_rules;
+pub(crate) use self::protected::ProtectedFiles;
 use crate::failure::Failure;
 use crate::options::{Global, SessionArgs, WaitArgs};
 use crate::output::{errln, print_json};
@@ -248,7 +250,9 @@ impl Context {
         builder: SessionsBuilder,
         args: &SessionArgs,
     ) -> Result<SessionsBuilder, Failure> {
-        let mut builder = args.wait.apply(builder);
+        let builder = args.wait.apply(builder);
+        let files = self.protected_files(args.policy.as_deref())?;
+        let mut builder = files.protect_sessions(builder);
         if args.network.asks() {
             // The progress of uploads is no part of a question.
             builder = builder.progress(Arc::new(TransferProgress::new(Bars::Hidden)));

@@ -9,7 +9,7 @@ use crate::output::{self, errln};
 
 /// The exit code if the engine or a setting failed, so that a script does not mistake it for the
 /// exit code of the command that it runs.
-const NOT_RUN: u8 = 125;
+pub(crate) const NOT_RUN: u8 = 125;
 /// The exit code of all other failures.
 const FAILED: u8 = 1;
 /// The exit code of invalid usage, which the parser of the command line also uses.

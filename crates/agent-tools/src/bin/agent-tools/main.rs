@@ -97,8 +97,12 @@ enum Command {
     /// It has no timeout. Exits with its code, 128 + the signal that killed it, or 125 if it could
     /// not be run. A file that it created against the policy is moved aside; then 125 replaces the
     /// exit code 0. `policy explain --settings FILE PATH` names the rule behind a denial.
-    #[command(after_help = "Examples:\n  $ agent-tools sandbox -- ls /usr\n  \
-                            $ agent-tools sandbox -c 'ls /usr | wc -l'")]
+    #[command(
+        version,
+        after_help = "Examples:\n  $ agent-tools sandbox -- ls /usr\n  \
+                            $ agent-tools sandbox -c 'ls /usr | wc -l'\n  \
+                            $ agent-tools sandbox --control-fd 3 echo ran 3< /dev/null"
+    )]
     Sandbox(SandboxArgs),
     /// Serve one session's tools over the Model Context Protocol on standard input and output.
     Mcp(McpArgs),
@@ -160,8 +164,10 @@ fn main() -> ExitCode {
         // Below this level, it logs whole messages, also before the values to redact are known.
         filter = filter.add_directive("rmcp=info".parse().expect("it is a directive"));
     }
-    let is_terminal = std::io::stderr().is_terminal();
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(is_terminal);
+    // The parser of the command line obeys the variable too (<https://no-color.org>).
+    let is_plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    let is_coloured = std::io::stderr().is_terminal() && !is_plain;
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(is_coloured);
     if cli.global.no_redact {
         log.with_writer(std::io::stderr).init();
     } else {

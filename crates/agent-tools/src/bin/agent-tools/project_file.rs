@@ -6,11 +6,12 @@
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use agent_tools::policy::SandboxRuntimeConfig;
+use agent_tools::policy::{PathEntry, SandboxRuntimeConfig};
 use agent_tools::{NetworkSpec, Restrictions, SessionSpec};
 use serde::Deserialize;
 
 use crate::failure::Failure;
+use crate::settings;
 
 /// The name of the file.
 pub(crate) const FILE: &str = ".agent-tools.toml";
@@ -18,20 +19,28 @@ pub(crate) const FILE: &str = ".agent-tools.toml";
 /// The size of the largest file.
 const MAX_BYTES: u64 = 64 * 1024;
 
-/// The restrictions of a project.
-#[derive(Debug, Default, Deserialize, PartialEq, Eq)]
+/// The keys of the file.
+#[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+struct Keys {
+    deny_read: Vec<String>,
+    deny_write: Vec<String>,
+    no_network: bool,
+    read_only_skills: bool,
+}
+
+/// The restrictions of a project.
+#[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Project {
-    /// Paths that commands may not read, relative to the file.
-    deny_read: Vec<PathBuf>,
-    /// Paths that commands may not write, relative to the file.
-    deny_write: Vec<PathBuf>,
+    /// Paths and patterns that commands may not read, absolute.
+    deny_read: Vec<PathEntry>,
+    /// Paths and patterns that commands may not write, absolute.
+    deny_write: Vec<PathEntry>,
     /// Set to leave commands without a network.
     no_network: bool,
     /// Set to keep the skills of sessions as they are.
     pub(crate) read_only_skills: bool,
     /// The file, if there is one.
-    #[serde(skip)]
     file: PathBuf,
 }
 
@@ -59,18 +68,29 @@ impl Project {
         if text.len() as u64 > MAX_BYTES {
             return Err(failed(&format!("it is larger than {MAX_BYTES} bytes")));
         }
-        let mut project: Self = toml::from_str(&text).map_err(|error| {
+        let keys: Keys = toml::from_str(&text).map_err(|error| {
             let start = error.span().map_or(0, |span| span.start);
             let line = text.get(..start).unwrap_or_default().matches('\n').count() + 1;
             let problem = error.message();
             let problem = problem.replace("unknown field", "a project can only restrict, not set");
             Failure::not_run_text(format!("{}:{line}: {problem}", file.display()))
         })?;
-        project.file = file;
-        for path in project.deny_read.iter_mut().chain(&mut project.deny_write) {
-            *path = dir.join(&*path);
-        }
-        Ok(project)
+        let mut listed = SandboxRuntimeConfig::default();
+        let entries = |list: Vec<String>| list.into_iter().map(PathEntry::from).collect();
+        listed.filesystem.deny_read = entries(keys.deny_read);
+        listed.filesystem.deny_write = entries(keys.deny_write);
+        listed.validate().map_err(|error| failed(&error.problem))?;
+        let absolute = |list: &[PathEntry]| -> Result<Vec<PathEntry>, Failure> {
+            let entries = list.iter().map(|entry| settings::absolute_entry(entry, dir));
+            entries.collect::<Result<_, _>>().map_err(|problem| failed(&problem))
+        };
+        Ok(Self {
+            deny_read: absolute(&listed.filesystem.deny_read)?,
+            deny_write: absolute(&listed.filesystem.deny_write)?,
+            no_network: keys.no_network,
+            read_only_skills: keys.read_only_skills,
+            file,
+        })
     }
 
     /// Returns the restrictions for the texts of denials.
@@ -88,6 +108,11 @@ impl Project {
             let file = self.file.display();
             format!("no-network in {file}: the options for the network have no effect")
         })
+    }
+
+    /// Returns whether commands are left without a network.
+    pub(crate) fn has_no_network(&self) -> bool {
+        self.no_network
     }
 
     /// Restricts a session.
@@ -110,12 +135,17 @@ impl Project {
     /// Restricts the settings of a command without a session.
     pub(crate) fn restrict_settings(&self, config: &mut SandboxRuntimeConfig) {
         let files = &mut config.filesystem;
-        files.deny_read.extend(self.deny_read.iter().map(|path| path.as_path().into()));
-        files.deny_write.extend(self.deny_write.iter().map(|path| path.as_path().into()));
+        files.deny_read.extend(self.deny_read.iter().cloned());
+        files.deny_write.extend(self.deny_write.iter().cloned());
         if self.no_network {
             config.network = SandboxRuntimeConfig::default().network;
         }
     }
+}
+
+/// Returns the place of the file of a directory, unless no file counts there.
+pub(crate) fn place(dir: &Path) -> Option<PathBuf> {
+    (!is_in_session(dir)).then(|| dir.join(FILE))
 }
 
 /// Returns whether a directory is one of a session, or below one.
@@ -138,10 +168,23 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let write = |dir: &Path, text: &str| std::fs::write(dir.join(FILE), text).unwrap();
         assert_eq!(Project::read(dir.path()).unwrap(), Project::default());
-        write(dir.path(), "deny-read = [\"secret\", \"/data\"]\nno-network = true\n");
+        let text = "deny-read = [\"secret\", \"/data\", \"*.pem\", \"~/k\"]\nno-network = true\n";
+        write(dir.path(), text);
         let project = Project::read(dir.path()).unwrap();
-        assert_eq!(project.deny_read, [dir.path().join("secret"), "/data".into()]);
+        let pattern = dir.path().join("*.pem");
+        let expected = [
+            PathEntry::from(dir.path().join("secret").as_path()),
+            PathEntry::from("/data"),
+            PathEntry::from(pattern.to_str().unwrap()),
+            PathEntry::from("~/k"),
+        ];
+        assert_eq!(project.deny_read, expected);
         assert!(project.no_network);
+        for invalid in ["", "/a/*/"] {
+            write(dir.path(), &format!("deny-write = [{invalid:?}]\n"));
+            let failure = Project::read(dir.path()).unwrap_err();
+            assert!(failure.message().contains(".agent-tools.toml: "), "{}", failure.message());
+        }
         write(dir.path(), "no-network = true\nallow-read = [\"/\"]\n");
         let failure = Project::read(dir.path()).unwrap_err();
         let message = failure.message();

@@ -3,10 +3,11 @@
 use std::path::{Path, PathBuf};
 
 use agent_tools::Home;
-use agent_tools::policy::{Access, PathEntry, Policy, SandboxRuntimeConfig};
+use agent_tools::policy::{Access, PathEntry, Policy, Rule, SandboxRuntimeConfig};
 
 use sandbox_core::{NativeSandbox, Tier};
 
+use crate::context::ProtectedFiles;
 use crate::failure::Failure;
 
 /// Reads settings from a file. Relative paths begin in the working directory, as under srt. An
@@ -39,21 +40,24 @@ pub(crate) fn with_absolute_paths(
     file: &Path,
     mut config: SandboxRuntimeConfig,
 ) -> Result<SandboxRuntimeConfig, Failure> {
-    let fail = |problem: String| fail(file, &problem);
     let cwd = working_directory()?;
     let files = &mut config.filesystem;
     let lists = [&mut files.deny_read, &mut files.allow_write, &mut files.deny_write];
     for entry in lists.into_iter().chain(files.allow_read.as_mut()).flatten() {
-        let absolute = entry.relative_to(&cwd);
-        // The text of a pattern cannot hold the bytes of such a directory.
-        if absolute != *entry && matches!(absolute, PathEntry::Pattern(_)) && cwd.to_str().is_none()
-        {
-            let cwd = cwd.display();
-            return Err(fail(format!("the pattern {entry} begins in {cwd}, which is not UTF-8")));
-        }
-        *entry = absolute;
+        *entry = absolute_entry(entry, &cwd).map_err(|problem| fail(file, &problem))?;
     }
     Ok(config)
+}
+
+/// Returns an entry that begins in a directory if it is relative.
+pub(crate) fn absolute_entry(entry: &PathEntry, dir: &Path) -> Result<PathEntry, String> {
+    let absolute = entry.relative_to(dir);
+    // The text of a pattern cannot hold the bytes of such a directory.
+    if absolute != *entry && matches!(absolute, PathEntry::Pattern(_)) && dir.to_str().is_none() {
+        let dir = dir.display();
+        return Err(format!("the pattern {entry} begins in {dir}, which is not UTF-8"));
+    }
+    Ok(absolute)
 }
 
 /// Returns the working directory.
@@ -73,13 +77,22 @@ pub(crate) fn home() -> PathBuf {
     std::env::home_dir().unwrap_or_else(|| PathBuf::from("/nonexistent"))
 }
 
+/// The name of the file with srt's settings, below the home directory.
+const DEFAULT_FILE: &str = ".srt-settings.json";
+
+/// Returns the file of settings that is used if a call names none.
+pub(crate) fn default_file() -> PathBuf {
+    home().join(DEFAULT_FILE)
+}
+
 /// Returns the policy of one command without a session. The working directory is readable unless a
-/// rule denies that. The state of sessions is hidden, because a command that reads the token of a
-/// session could call its tools.
+/// rule denies that. No rule opens the home of the sessions, except directories of sessions, and
+/// none opens the files in `protected`.
 pub(crate) fn policy_of_command(
     config: SandboxRuntimeConfig,
     cwd: &Path,
     sessions: Option<&Home>,
+    protected: &ProtectedFiles,
     tier: &Tier,
 ) -> Result<Policy, Failure> {
     let mut policy = Policy::from_config(config, &home()).map_err(Failure::not_run)?;
@@ -94,9 +107,8 @@ pub(crate) fn policy_of_command(
         }
         policy = Policy::from_config(config, &home()).map_err(Failure::not_run)?;
     }
-    let state = sessions.and_then(|home| home.state_root().canonicalize().ok());
-    let policy = policy.with_private(private);
-    Ok(state.into_iter().fold(policy, |policy, state| policy.seal(&state)))
+    let policy = protected.protect(policy.with_private(private));
+    Ok(sessions.into_iter().fold(policy, |policy, home| home.hide_from(policy)))
 }
 
 /// Describes why a command without a session cannot begin in the working directory, if a rule hides
@@ -104,6 +116,14 @@ pub(crate) fn policy_of_command(
 pub(crate) fn hidden_start(policy: &Policy, cwd: &Path) -> Option<String> {
     // A working directory in a private one is hidden only if a rule denied it.
     let verdict = policy.clone().with_private(Vec::new()).explain(cwd, Access::Read);
-    let (cwd, rule) = (cwd.display(), verdict.rule);
-    (!verdict.allowed).then(|| format!("the settings hide the working directory {cwd}: {rule}"))
+    let cwd = cwd.display();
+    match (verdict.allowed, verdict.rule) {
+        (true, _) => None,
+        (false, Rule::Sealed { path }) => Some(format!(
+            "the working directory {cwd} is in {}, which belongs to agent-tools and which no \
+             command sees; use another directory, or that of a session",
+            path.display()
+        )),
+        (false, rule) => Some(format!("the settings hide the working directory {cwd}: {rule}")),
+    }
 }

@@ -1,5 +1,7 @@
 //! The subcommand `policy`, and the options that select a policy.
 
+// Long because its tests share one set of helpers.
+
 use super::Cli;
 
 #[test]
@@ -202,10 +204,14 @@ fn the_configuration_of_the_users_git_is_protected_wherever_it_lies() {
 
 #[track_caller]
 fn check_agrees(cli: &Cli, engine: &str, text: &str, is_valid: bool) {
-    let file = cli.write("settings.json", text);
+    // In a writable directory, the weaker engine could not protect the file itself and the home.
+    let place = tempfile::tempdir().unwrap();
+    let file = testkit::write_file(place.path(), "settings.json", text);
     let file = file.to_str().unwrap();
-    let checked = cli.run(&["--engine", engine, "policy", "check", file]);
-    let ran = cli.run(&["--engine", engine, "sandbox", "-s", file, "--", "true"]);
+    let home = place.path().join("home");
+    let options = ["--home", home.to_str().unwrap(), "--engine", engine];
+    let checked = cli.run(&[&options[..], &["policy", "check", file]].concat());
+    let ran = cli.run(&[&options[..], &["sandbox", "-s", file, "--", "true"]].concat());
     let expected = if is_valid { (0, 0) } else { (1, 125) };
     assert_eq!((checked.code, ran.code), expected, "{text}: {}{}", checked.stderr, ran.stderr);
     if !is_valid {

@@ -1,5 +1,7 @@
 //! One session in several processes.
 
+// Long because its tests share one set of helpers.
+
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Output, Stdio};
@@ -393,7 +395,14 @@ fn no_policy_shows_a_command_the_state_of_sessions() {
         assert!(ran.stdout.contains("tried\n") && !ran.stdout.contains("LEAK"), "{}", ran.stdout);
     }
     let weaker = ["--engine", "landlock", "--accept", "inner-rules,attributes,signals"];
-    let writable = ["bash", "--home", home, "--session", "l", "--allow-write", home, "true"];
+    let around = root.path().canonicalize().unwrap();
+    let around = around.to_str().unwrap();
+    let writable = ["bash", "--home", home, "--session", "l", "--allow-write", around, "true"];
     let ran = cli.run(&[&weaker[..], &writable].concat());
     assert!(ran.code == 125 && ran.stderr.contains("must stay hidden"), "{}", ran.stderr);
+    // An entry for the home itself opens nothing, with this engine too.
+    let script = format!("cat '{home}'/state/*/token; ls '{home}'; echo tried");
+    let opened = ["bash", "--home", home, "--session", "l", "--allow-write", home, &script];
+    let ran = cli.run(&[&weaker[..], &opened].concat());
+    assert_eq!(ran.stdout, "tried\n", "{}", ran.stderr);
 }

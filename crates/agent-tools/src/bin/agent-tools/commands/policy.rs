@@ -148,13 +148,11 @@ fn explain(
             allowed,
             rule: rule.to_string(),
             remedy: remedy.and_then(|remedy| {
-                let change = match settings {
+                let change = restrictions.as_ref().and_then(|file| file.change(&remedy));
+                let change = change.or_else(|| match settings {
                     Some(_) => agent_tools::remedy_setting(&remedy),
-                    None => match &restrictions {
-                        Some(restrictions) => restrictions.remedy(&remedy, |_| true),
-                        None => agent_tools::remedy_option(&remedy, |_| true),
-                    },
-                }?;
+                    None => agent_tools::remedy_option(&remedy, |_| true),
+                })?;
                 // An entry opens what exists.
                 Some(match &remedy {
                     Remedy::AllowRead(path) if !is_there(path) => {
@@ -248,7 +246,9 @@ fn host_of(target: &str) -> Result<(Host, Option<u16>), Failure> {
 
 /// Returns the policy of `sandbox` with a file of settings in the working directory.
 fn policy_of_command(context: &Context, file: &Path) -> Result<Policy, Failure> {
-    let home = context.home().ok();
-    let cwd = settings::working_directory()?;
-    settings::policy_of_command(settings::read(file)?, &cwd, home.as_ref(), &context.tier())
+    let (home, cwd) = (context.home().ok(), settings::working_directory()?);
+    let mut config = settings::read(file)?;
+    context.project()?.restrict_settings(&mut config);
+    let protected = context.protected_files(Some(file))?;
+    settings::policy_of_command(config, &cwd, home.as_ref(), &protected, &context.tier())
 }

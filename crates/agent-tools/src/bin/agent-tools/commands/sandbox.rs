@@ -1,6 +1,8 @@
 //! The subcommand `sandbox`: one command under sandbox-runtime settings, without a session. It can
 //! replace the command `srt`.
 
+mod control;
+
 use std::ffi::{OsStr, OsString};
 use std::fs::DirBuilder;
 use std::io::{self, IsTerminal as _, stderr, stdin, stdout};
@@ -11,18 +13,20 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use agent_tools::policy::{SandboxRuntimeConfig, UnenforcedReason};
-use agent_tools::{Home, SandboxGate, SandboxNetwork, printable};
+use agent_tools::policy::{Access, Policy, SandboxRuntimeConfig, UnenforcedReason};
+use agent_tools::{Home, NetworkSpec, SandboxGate, SandboxNetwork, printable};
 use clap::Args;
 use sandbox_core::{
     AttachedEvent, AttachedOutcome, CommandSpec, Limits, NativeSandbox, Sandbox as _, Tier,
 };
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+use tokio::time::{Instant, sleep_until};
 
+use self::control::{Control, Message};
 use crate::command_line;
 use crate::context::Context;
-use crate::failure::Failure;
+use crate::failure::{Failure, NOT_RUN};
 use crate::network_args::NetworkArgs;
 use crate::origins;
 use crate::output::errln;
@@ -48,18 +52,21 @@ pub(crate) struct SandboxArgs {
     /// Script for bash, instead of a program and its arguments.
     #[arg(short = 'c', value_name = "SCRIPT", allow_hyphen_values = true)]
     script: Option<OsString>,
-    /// Log on standard error, as srt does. Of the options of srt, only --control-fd is absent.
+    /// Log on standard error, as srt does.
     #[arg(short, long)]
     pub(crate) debug: bool,
+    /// Open descriptor, 3 or above, with settings for the running command. Each line is a whole
+    /// file of settings in JSON. Its lists of hosts and addresses count from the next connection
+    /// on, and other keys have no effect. An invalid line is reported and ignored. At the end of
+    /// the input, the last settings stay. The command does not get the descriptor.
+    #[arg(long, value_name = "N", value_parser = control::number)]
+    control_fd: Option<u32>,
     /// Program and its arguments.
     #[arg(trailing_var_arg = true, value_name = "PROGRAM")]
     command: Vec<OsString>,
     #[command(flatten)]
     network: NetworkArgs,
 }
-
-/// The file with srt's settings, below the home directory.
-const DEFAULT_SETTINGS: &str = ".srt-settings.json";
 
 pub(crate) async fn run(context: &Context, args: SandboxArgs) -> Result<ExitCode, Failure> {
     let (tier, home) = (&context.tier(), context.home().ok());
@@ -72,16 +79,25 @@ pub(crate) async fn run(context: &Context, args: SandboxArgs) -> Result<ExitCode
              the command"
         )));
     }
-    let mut config = read_settings(args.settings.as_deref())?;
+    let (mut config, file) = read_settings(args.settings.as_deref())?;
+    let control = args.control_fd.map(|number| Control::open(number, tier, &config));
+    let mut control = control.transpose()?;
     let (project, asked) = (context.project()?, args.network.spec()?);
-    if let Some(warning) = project.warning(asked.as_ref()) {
+    let may_change = control.is_some() && !project.has_no_network();
+    // Lines can ask for a network too.
+    let requested = asked.clone().or_else(|| control.as_ref().map(|_| NetworkSpec::new()));
+    if let Some(warning) = project.warning(requested.as_ref()) {
         errln!("agent-tools: warning: {warning}");
     }
     let network = project.restrict_network(asked).unwrap_or_default();
     network.add_to_settings(&mut config.network);
     project.restrict_settings(&mut config);
     tracing::debug!(dir = %cwd.display(), ?tier, config = %config.to_json(), "opening a sandbox");
-    let policy = settings::policy_of_command(config, &cwd, home.as_ref(), tier)?;
+    if let Some(home) = home.as_ref().filter(|_| *tier == Tier::Namespaces) {
+        create_home_where_commands_could(home, &config);
+    }
+    let protected = context.protected_files(file.as_deref())?;
+    let policy = settings::policy_of_command(config, &cwd, home.as_ref(), &protected, tier)?;
     if let Some(problem) = settings::hidden_start(&policy, &cwd) {
         return Err(Failure::not_run_text(problem));
     }
@@ -97,10 +113,14 @@ pub(crate) async fn run(context: &Context, args: SandboxArgs) -> Result<ExitCode
     // The working directory is one of the user, and may be larger than a session.
     let mut limits = Limits::default();
     (limits.session_bytes, limits.session_files) = (u64::MAX, u64::MAX);
-    let may_connect = network.ask.is_some() || !policy.config().network.allowed_domains.is_empty();
+    let hosts = &policy.config().network;
+    let may_connect = may_change || network.ask.is_some() || !hosts.allowed_domains.is_empty();
     let directory = if may_connect { trust_directory(home.as_ref())? } else { PathBuf::new() };
-    let gate = SandboxGate::new(&policy.config().network, &network, &directory)
-        .map_err(Failure::not_run)?;
+    let gate = match may_change {
+        true => SandboxGate::changeable(hosts, &network, &directory).map(Some),
+        false => SandboxGate::new(hosts, &network, &directory),
+    };
+    let gate = gate.map_err(Failure::not_run)?;
     let overlays = gate.as_ref().map(SandboxGate::overlays).unwrap_or_default();
     let sandbox = NativeSandbox::builder(&policy, &cwd)
         .limits(limits)
@@ -115,6 +135,7 @@ pub(crate) async fn run(context: &Context, args: SandboxArgs) -> Result<ExitCode
     {
         errln!("agent-tools: warning: {} {}: {}", gap.list, gap.rule, gap.reason);
     }
+    let options = network;
     let network = match gate {
         Some(gate) => Some(gate.open(&sandbox).await.map_err(Failure::not_run)?),
         None => None,
@@ -148,6 +169,10 @@ pub(crate) async fn run(context: &Context, args: SandboxArgs) -> Result<ExitCode
         let streams = [stdin.as_fd(), stdout.as_fd(), stderr.as_fd()];
         (sandbox.start(&spec, streams).await.map_err(Failure::not_run)?, held)
     };
+    if let Some(control) = &mut control {
+        control.begin(&options);
+    }
+    let (mut has_control, mut killed_at) = (control.is_some(), None);
     let outcome = loop {
         tokio::select! {
             event = running.next_event() => match event.map_err(Failure::not_run)? {
@@ -155,8 +180,21 @@ pub(crate) async fn run(context: &Context, args: SandboxArgs) -> Result<ExitCode
                 _ => running.stop_with_command(),
             },
             Some(signal) = signals.recv() => running.signal(signal),
+            message = next_message(control.as_mut()), if has_control => {
+                let Some(control) = &mut control else { continue };
+                if control.apply(&message, network.as_ref()).is_err() {
+                    has_control = false;
+                    running.signal(TERMINATE);
+                    killed_at = Some(Instant::now() + GRACE);
+                }
+            }
+            () = sleep_until(killed_at.unwrap_or_else(Instant::now)), if killed_at.is_some() => {
+                killed_at = None;
+                running.kill();
+            }
         }
     };
+    let is_uncontrolled = control.is_some() && !has_control;
     sandbox.close().await;
     held.finish(None).await.map_err(|error| {
         Failure::failed_text(format!("cannot write the output of the command: {error}"))
@@ -174,6 +212,9 @@ pub(crate) async fn run(context: &Context, args: SandboxArgs) -> Result<ExitCode
              the host"
         );
     }
+    if is_uncontrolled {
+        return Err(Failure::ended(NOT_RUN));
+    }
     Ok(ExitCode::from(u8::try_from(outcome.exit_code()).unwrap_or(1)))
 }
 
@@ -190,6 +231,13 @@ fn hold(held: &mut HeldOutput) -> io::Result<[OwnedFd; 2]> {
     // One destination of both shows them in their order.
     let error = if are_one { out.try_clone()? } else { held.stream(error)? };
     Ok([out, error])
+}
+
+async fn next_message(control: Option<&mut Control>) -> Message {
+    match control {
+        Some(control) => control.next().await,
+        None => std::future::pending().await,
+    }
 }
 
 /// Prints what the command has left behind.
@@ -249,7 +297,11 @@ fn is_passed_on(name: &OsStr) -> bool {
     name != "TMPDIR" && !name.as_bytes().starts_with(b"AGENT_TOOLS_")
 }
 
-/// `SIGCONT` and `SIGTSTP` (`signal(7)`).
+/// Time for a command to end if the descriptor of its settings cannot be read.
+const GRACE: Duration = Duration::from_secs(2);
+
+/// `SIGTERM`, `SIGCONT` and `SIGTSTP` (`signal(7)`).
+const TERMINATE: i32 = 15;
 const CONTINUE: i32 = 18;
 const KEYBOARD_STOP: i32 = 20;
 
@@ -280,11 +332,25 @@ fn receive_signals() -> Result<UnboundedReceiver<i32>, Failure> {
     Ok(receiver)
 }
 
-/// Reads the settings. The default file may be absent, a requested one may not.
-fn read_settings(file: Option<&Path>) -> Result<SandboxRuntimeConfig, Failure> {
-    let default = settings::home().join(DEFAULT_SETTINGS);
+/// Reads the settings. The default file may be absent, a requested one may not. Returns the file
+/// too, if there is one.
+fn read_settings(file: Option<&Path>) -> Result<(SandboxRuntimeConfig, Option<PathBuf>), Failure> {
+    let default = settings::default_file();
     match file {
-        None if !default.exists() => Ok(SandboxRuntimeConfig::default()),
-        file => settings::read(file.unwrap_or(&default)),
+        None if !default.exists() => Ok((SandboxRuntimeConfig::default(), None)),
+        file => {
+            let file = file.unwrap_or(&default);
+            Ok((settings::read(file)?, Some(file.to_owned())))
+        }
+    }
+}
+
+/// Creates the home if it is absent and a command could create it. What exists is hidden as a
+/// whole, and another process can then use it while the command runs.
+fn create_home_where_commands_could(home: &Home, config: &SandboxRuntimeConfig) {
+    let Ok(policy) = Policy::from_config(config.clone(), &settings::home()) else { return };
+    if !home.path().exists() && policy.explain(home.path(), Access::Write).allowed {
+        // If it cannot be created here, no command creates it either.
+        let _ = DirBuilder::new().recursive(true).mode(0o700).create(home.path());
     }
 }

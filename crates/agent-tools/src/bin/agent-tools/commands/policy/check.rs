@@ -57,17 +57,18 @@ fn judge(context: &Context, file: &Path, findings: &mut Findings<'_>) -> Result<
         (Err(failure), Some(config)) => {
             // The other settings have findings too. The failure is about the first error.
             let _ = settings::with_absolute_paths(file, config)
-                .and_then(|config| judge_rules(context, config, findings, &recovered));
+                .and_then(|config| judge_rules(context, file, config, findings, &recovered));
             return Err(failure);
         }
         (outcome, _) => outcome?,
     };
-    judge_rules(context, config, findings, &recovered)
+    judge_rules(context, file, config, findings, &recovered)
 }
 
 /// Judges the settings that can be read.
 fn judge_rules(
     context: &Context,
+    file: &Path,
     config: SandboxRuntimeConfig,
     findings: &mut Findings<'_>,
     recovered: &Recovered,
@@ -81,13 +82,21 @@ fn judge_rules(
     }
     let cwd = settings::working_directory()?;
     let home = context.home().ok();
-    let policy = settings::policy_of_command(config, &cwd, home.as_ref(), &context.tier())?;
+    let protected = context.protected_files(Some(file))?;
+    let of = |config| {
+        settings::policy_of_command(config, &cwd, home.as_ref(), &protected, &context.tier())
+    };
+    let policy = of(config.clone())?;
     // About a setting with an effect on the engine, the engine's report suffices.
     let own = NativeSandbox::lint(&policy);
     let mut lints = policy.lint();
     lints.retain(|lint| own.iter().all(|own| own.path != lint.path));
     let lints = lints.into_iter().chain(own);
     lints.filter(|lint| !recovered.is_affected(&lint.path)).for_each(|lint| findings.lint(lint));
+    // A project restricts `sandbox`, and no finding about the settings is about that.
+    let mut restricted = config;
+    context.project()?.restrict_settings(&mut restricted);
+    let policy = of(restricted)?;
     if let Some(problem) = settings::hidden_start(&policy, &cwd) {
         let problem = format!("`agent-tools sandbox` runs nothing here: {problem}");
         findings.add(Severity::Note, "hidden-start", &SettingPath::from("filesystem"), &problem);
