@@ -70,18 +70,18 @@ pub enum Outcome {
     /// A request to a host of a secret went out with its placeholder. A connection has one such
     /// event for each secret and reason.
     #[non_exhaustive]
-    Kept {
+    Intact {
         /// The name of the secret.
         name: String,
         /// The reason.
-        reason: KeptReason,
+        reason: IntactReason,
     },
 }
 
 /// Reason why a placeholder stays in a request to its own host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum KeptReason {
+pub enum IntactReason {
     /// The connection has no TLS, and the mask does not allow that.
     Plaintext,
     /// It is in the path, which never gets a value.
@@ -91,7 +91,7 @@ pub enum KeptReason {
     Part(RequestPart),
 }
 
-impl fmt::Display for KeptReason {
+impl fmt::Display for IntactReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Plaintext => "values go only over TLS",

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::event::{KeptReason, Outcome};
+use crate::event::{IntactReason, Outcome};
 use crate::judge::Target;
 use crate::session::Session;
 
@@ -31,13 +31,13 @@ impl Insertions {
     }
 
     /// Records the name of a secret whose placeholder stays in a request.
-    pub(crate) fn record_kept(&self, target: &Target, name: &str, reason: KeptReason) {
+    pub(crate) fn record_kept(&self, target: &Target, name: &str, reason: IntactReason) {
         if self.is_new(target, name, Some(reason)) {
-            self.session.record(target, Outcome::Kept { name: name.to_owned(), reason });
+            self.session.record(target, Outcome::Intact { name: name.to_owned(), reason });
         }
     }
 
-    fn is_new(&self, target: &Target, name: &str, reason: Option<KeptReason>) -> bool {
+    fn is_new(&self, target: &Target, name: &str, reason: Option<IntactReason>) -> bool {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         let reason = reason.map(|reason| reason.to_string());
         seen.insert((target.host.with_port(target.port), name.to_owned(), reason))

@@ -17,7 +17,7 @@ use super::coding::A_IM;
 use super::hop;
 use super::insertions::Insertions;
 use crate::denial::Denial;
-use crate::event::KeptReason;
+use crate::event::IntactReason;
 use crate::judge::Target;
 use crate::masks::{HostMasks, Security};
 use crate::session::Session;
@@ -202,14 +202,19 @@ fn insert(head: &mut Parts, masks: &HostMasks, note: impl Fn(Vec<&str>)) -> Resu
 }
 
 /// Notes the placeholders that stay in the headers and the URL of a request to their own host.
-fn note_kept(head: &Parts, masks: &HostMasks, security: Security, note: impl Fn(&str, KeptReason)) {
+fn note_kept(
+    head: &Parts,
+    masks: &HostMasks,
+    security: Security,
+    note: impl Fn(&str, IntactReason),
+) {
     if masks.is_unused() {
         return;
     }
     let headers = head.headers.values().map(|value| (value.as_bytes(), RequestPart::Headers));
     let query = head.uri.query().map(|query| (query.as_bytes(), RequestPart::Query));
-    let parts = headers.chain(query).map(|(text, part)| (text, KeptReason::Part(part)));
-    for (text, reason) in parts.chain([(head.uri.path().as_bytes(), KeptReason::Path)]) {
+    let parts = headers.chain(query).map(|(text, part)| (text, IntactReason::Part(part)));
+    for (text, reason) in parts.chain([(head.uri.path().as_bytes(), IntactReason::Path)]) {
         kept(masks, security, text, reason).for_each(|(name, reason)| note(name, reason));
     }
 }
@@ -219,11 +224,11 @@ fn kept<'m>(
     masks: &'m HostMasks,
     security: Security,
     text: &[u8],
-    reason: KeptReason,
-) -> impl Iterator<Item = (&'m str, KeptReason)> {
+    reason: IntactReason,
+) -> impl Iterator<Item = (&'m str, IntactReason)> {
     masks.own_in(text).into_iter().map(move |(name, allows_plaintext)| {
         match security == Security::Plaintext && !allows_plaintext {
-            true => (name, KeptReason::Plaintext),
+            true => (name, IntactReason::Plaintext),
             false => (name, reason),
         }
     })
@@ -303,7 +308,7 @@ async fn filtered(
     if let (None, false, Some(1..=MAX_SEARCHED_BYTES)) = (substitution, masks.is_unused(), length) {
         let whole = whole(body, usize::MAX).await?;
         masks.check([&whole[..]])?;
-        let part = KeptReason::Part(RequestPart::Body);
+        let part = IntactReason::Part(RequestPart::Body);
         for (name, reason) in kept(masks, security, &whole, part) {
             insertions.record_kept(target, name, reason);
         }

@@ -2,7 +2,7 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use egress::{Denial, KeptReason, Outcome};
+use egress::{Denial, IntactReason, Outcome};
 use secrets::RequestPart;
 
 use crate::fixture::{Origin, head, rest};
@@ -103,12 +103,12 @@ async fn a_placeholder_that_stays_is_recorded_with_the_reason() {
     let outcomes = masked.session.events().into_iter().map(|event| event.outcome);
     let kept: Vec<_> = outcomes
         .filter_map(|outcome| match outcome {
-            Outcome::Kept { name, reason, .. } => Some((name, reason)),
+            Outcome::Intact { name, reason, .. } => Some((name, reason)),
             _ => None,
         })
         .collect();
-    let body = KeptReason::Part(RequestPart::Body);
-    let reasons = [KeptReason::Path, body, KeptReason::Plaintext];
+    let body = IntactReason::Part(RequestPart::Body);
+    let reasons = [IntactReason::Path, body, IntactReason::Plaintext];
     assert_eq!(kept, reasons.map(|reason| ("TOKEN".to_owned(), reason)));
     assert!(denials(&masked).is_empty());
 }
