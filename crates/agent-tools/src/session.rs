@@ -8,11 +8,12 @@ mod history;
 mod keeper;
 mod link;
 mod local;
-pub(crate) mod masking;
+mod masking;
 mod network;
 mod requirements;
 mod skills;
 mod spawning;
+pub(crate) mod unused_masks;
 mod variables;
 
 use std::fmt;

@@ -9,6 +9,7 @@ use egress::EventSink;
 use sandbox_core::internal::lock;
 
 use super::event::NetworkEvent;
+use super::notes::Notes;
 use crate::journal_file::{self, JournalFile, JournalNames};
 
 /// The files in the state directory of a session.
@@ -22,6 +23,7 @@ pub(crate) struct Journal {
     /// The state directory; `None` keeps the records in memory only.
     dir: Option<PathBuf>,
     state: Mutex<State>,
+    notes: Notes,
 }
 
 #[derive(Debug)]
@@ -53,6 +55,11 @@ impl Journal {
         state.events.iter().skip(skipped).cloned().collect()
     }
 
+    /// Returns the notes for results.
+    pub(super) fn notes(&self) -> &Notes {
+        &self.notes
+    }
+
     fn push(&self, event: NetworkEvent) {
         let mut state = lock(&self.state);
         // One short write to the page cache. So the file has the record before the refusal is
@@ -80,7 +87,9 @@ impl Default for State {
 
 impl EventSink for Journal {
     fn record(&self, event: &egress::NetworkEvent) {
-        self.push(event.into());
+        let event = NetworkEvent::from(event);
+        self.notes.push(&event);
+        self.push(event);
     }
 }
 

@@ -276,6 +276,7 @@ impl SharedSettings {
         Settings {
             policy: &self.policy,
             network: &self.network,
+            for_files: spec.for_files,
             hidden: &self.hidden,
             variables,
             selection: &spec.variables,

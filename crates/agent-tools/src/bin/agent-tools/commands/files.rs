@@ -197,7 +197,7 @@ async fn cp(context: &Context, args: Cp) -> Result<ExitCode, Failure> {
     let open = async {
         match &places {
             (CopySide::Session(_), _) => context.open_existing(&args.session).await,
-            _ => context.open(&args.session).await,
+            _ => context.open_for_files(&args.session).await,
         }
     };
     use_session(OnSignal::Kill, open, async |session| {
