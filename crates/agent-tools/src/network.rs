@@ -10,6 +10,7 @@ mod error;
 mod event;
 mod fixed;
 mod journal;
+mod notes;
 mod parent;
 pub(crate) mod patience;
 mod preset;

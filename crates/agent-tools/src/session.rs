@@ -8,12 +8,13 @@ mod history;
 mod keeper;
 mod link;
 mod local;
-pub(crate) mod masking;
+mod masking;
 mod network;
 mod placeholders;
 mod requirements;
 mod skills;
 mod spawning;
+pub(crate) mod unused_masks;
 mod variables;
 
 use std::fmt;

@@ -63,6 +63,20 @@ pub enum Denial {
         /// The name of the secret.
         name: String,
     },
+    /// The connection has the placeholder of a secret that another port of the host receives.
+    #[non_exhaustive]
+    OtherPort {
+        /// The name of the secret.
+        name: String,
+        /// The hosts of its mask.
+        hosts: String,
+    },
+    /// The request does not name its host once.
+    #[non_exhaustive]
+    HostHeader {
+        /// The problem with the header `Host`.
+        problem: &'static str,
+    },
     /// The request has a signature that cannot be made anew with the real key.
     #[non_exhaustive]
     Signature {
@@ -138,6 +152,8 @@ impl Denial {
                 Some("use fewer connections at once, or increase the limit".to_owned())
             }
             Self::Misdirected { name } => Some(format!("add the host to the hosts of {name}")),
+            Self::OtherPort { .. } => Some("use https on a port of the mask".to_owned()),
+            Self::HostHeader { .. } => Some("send one header Host".to_owned()),
             Self::UnknownAddress => Some("resolve the name again".to_owned()),
             Self::Answer
             | Self::UnreadableHello
@@ -195,6 +211,10 @@ impl fmt::Display for Denial {
             Self::Misdirected { name } => {
                 write!(f, "the placeholder of {name} is for other hosts")
             }
+            Self::OtherPort { name, hosts } => {
+                write!(f, "the placeholder of {name} is for {hosts}")
+            }
+            Self::HostHeader { problem } => write!(f, "the request has {problem}"),
             Self::Signature { problem } => {
                 write!(f, "the AWS signature cannot be made anew: {problem}")
             }

@@ -16,7 +16,7 @@ use tokio::time::timeout;
 use tracing::Instrument as _;
 
 use crate::datagrams;
-use crate::denial::Denial;
+use crate::denial::{Denial, Failure};
 use crate::event::{Outcome, Via};
 use crate::names::Range;
 use crate::session::Session;
@@ -218,10 +218,16 @@ async fn allowed(session: &Session, host: &Host, kind: RecordType) -> Content {
         let resolve = session.shared.resolver.resolve(host.as_name().unwrap_or_default());
         match timeout(session.shared.limits.dial_timeout, resolve).await {
             Ok(Ok(addresses)) if addresses.is_empty() => {
+                fail(session, host, kind, Failure::NoSuchName);
                 return Content::error(ResponseCode::NXDomain, None);
             }
             Ok(Ok(_)) => {}
-            _ => {
+            failed => {
+                let failure = match failed {
+                    Ok(Err(error)) => Failure::Resolver { kind: error.kind() },
+                    _ => Failure::TimedOut,
+                };
+                fail(session, host, kind, failure);
                 let explanation = "the host cannot ask for the name now";
                 return Content::error(ResponseCode::ServFail, Some((NETWORK_ERROR, explanation)));
             }
@@ -264,6 +270,13 @@ fn refuse(session: &Session, host: &Host, denial: Denial) -> Content {
     };
     session.record_flow(host, None, Via::Dns, Outcome::Denied(denial), None);
     Content::error(denied_code(), Some((BLOCKED, &explanation)))
+}
+
+/// Records an allowed name that the host cannot resolve. A client asks for several types at once.
+fn fail(session: &Session, host: &Host, kind: RecordType, failure: Failure) {
+    if kind == RecordType::A {
+        session.record_flow(host, None, Via::Dns, Outcome::Failed(failure), None);
+    }
 }
 
 /// Returns the name of a question, if a host can have it. A record of a service, such as `SRV` for

@@ -86,6 +86,16 @@ pub enum MasksError {
         /// The host.
         host: String,
     },
+    /// A host of a mask is loopback, which each session has for itself, so that no connection to it
+    /// passes the gate.
+    #[error("the mask of {name} has {host}, and each session has a loopback of its own")]
+    #[non_exhaustive]
+    Loopback {
+        /// The name of the secret.
+        name: String,
+        /// The host.
+        host: String,
+    },
     /// The names that a pattern covers belong to different owners, and the mask does not allow it.
     #[error("the mask of {name} has {host}, whose names belong to different owners")]
     #[non_exhaustive]

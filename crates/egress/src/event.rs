@@ -1,10 +1,11 @@
 //! Events of a session's connections, and the ring that keeps the last ones.
 
 use std::collections::VecDeque;
-use std::fmt::Debug;
+use std::fmt::{self, Debug};
 use std::time::{Duration, SystemTime};
 
 use policy::{Host, Rule};
+use secrets::RequestPart;
 
 use crate::denial::{Denial, Failure};
 
@@ -66,6 +67,40 @@ pub enum Outcome {
         /// The name of the secret.
         name: String,
     },
+    /// A request to a host of a secret went out with its placeholder. A connection has one such
+    /// event for each secret and reason.
+    #[non_exhaustive]
+    Intact {
+        /// The name of the secret.
+        name: String,
+        /// The reason.
+        reason: IntactReason,
+    },
+}
+
+/// Reason why a placeholder stays in a request to its own host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum IntactReason {
+    /// The connection has no TLS, and the mask does not allow that.
+    Plaintext,
+    /// It is in the path, which never gets a value.
+    Path,
+    /// It is in a part of the request that the mask does not have, or in a body that cannot be
+    /// changed.
+    Part(RequestPart),
+}
+
+impl fmt::Display for IntactReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Plaintext => "values go only over TLS",
+            Self::Path => "no value is inserted into a path",
+            Self::Part(RequestPart::Headers) => "it is not inserted into headers",
+            Self::Part(RequestPart::Query) => "it is not inserted into the query",
+            Self::Part(_) => "it is not inserted into this body",
+        })
+    }
 }
 
 /// A receiver of all events of a session.

@@ -92,7 +92,7 @@ pub use ask::{Answer, Ask};
 pub use denial::{Denial, Failure};
 pub use destinations::Destinations;
 pub use error::{ErrorKind, GateError, MasksError};
-pub use event::{EventMark, EventSink, NetworkEvent, Outcome, Via};
+pub use event::{EventMark, EventSink, IntactReason, NetworkEvent, Outcome, Via};
 pub use gate::{Gate, GateBuilder};
 pub use limits::Limits;
 pub use listeners::Listeners;

@@ -1,6 +1,6 @@
 //! The masks of a session, by host: values to insert, placeholders to refuse, answers to redact.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use policy::{Decision, Host, NetworkConfig, NetworkPolicy, Rule};
@@ -64,6 +64,12 @@ pub(crate) struct HostMasks {
     pub(crate) answers: Option<Answers>,
     /// Finds the placeholders that are for other hosts.
     pub(crate) foreign: Option<Redactor>,
+    /// Finds the placeholders that are for the host.
+    own: Option<Redactor>,
+    /// The names of the own masks that requests without TLS may have.
+    plaintext: HashSet<String>,
+    /// The names of foreign masks that are for another port of the host, with their hosts.
+    other_ports: HashMap<String, String>,
     /// Placeholders with their values, as keys of signatures.
     pub(crate) keys: Vec<(SecretString, SecretString)>,
     /// The names of the secrets of `keys`, in the same order.
@@ -90,13 +96,16 @@ const DELAYS: (usize, usize) = (16 * 1024, 1024 * 1024);
 /// The number of earlier values that are kept.
 const MAX_FORMER: usize = 64;
 
+/// The length of the shortest placeholder.
+const MIN_PLACEHOLDER_BYTES: usize = 24;
+
 /// Repeated in the place of a form that has another length than its placeholder.
 const FILLER: &[u8] = b"redacted";
 
 /// Checks the hosts of a mask, as [`Network::set_masks`](crate::Network::set_masks) does.
 ///
 /// # Errors
-/// Returns [`MasksError`] for a host that is invalid or shared.
+/// Returns [`MasksError`] for a host that is invalid, loopback or shared.
 pub fn check_hosts(mask: &Mask) -> Result<(), MasksError> {
     mask.hosts().iter().try_for_each(|host| MaskedHost::compile(mask, host).map(drop))
 }
@@ -179,6 +188,9 @@ impl MaskedHost {
                 (Ok(policy), Ok(parsed)) => (policy, parsed),
                 _ => return Err(MasksError::Host { name, host: owned_host }),
             };
+        if parsed.0.is_loopback() {
+            return Err(MasksError::Loopback { name, host: owned_host });
+        }
         network.allowed_domains = vec![format!("{wildcard}{}", parsed.0.to_pattern(None))];
         let any_port = parsed.1.and_then(|_| NetworkPolicy::compile(&network).ok());
         let base = host.strip_prefix("*.").map(|base| match base.rsplit_once(':') {
@@ -239,6 +251,10 @@ impl HostMasks {
             .map(|(_, (mask, placeholder))| (mask.name(), placeholder.into()))
             .collect();
         let secret = |placeholder: &str| SecretString::from(placeholder);
+        let own_placeholders: Vec<(&str, SecretString)> =
+            of_host().map(|(mask, placeholder)| (mask.name(), secret(placeholder))).collect();
+        let other_ports = all().filter(|(index, _)| !own.contains(index));
+        let other_ports = other_ports.filter(|(index, _)| key.of_name.contains(index));
         Self {
             headers: into(RequestPart::Headers),
             query: into(RequestPart::Query),
@@ -261,6 +277,15 @@ impl HostMasks {
             foreign: (!foreign.is_empty()).then(|| {
                 Redactor::of(foreign.iter().map(|(name, placeholder)| (*name, placeholder)))
             }),
+            own: (!own_placeholders.is_empty())
+                .then(|| Redactor::of(own_placeholders.iter().map(|(name, own)| (*name, own)))),
+            plaintext: of_host()
+                .filter(|(mask, _)| mask.allows_plaintext())
+                .map(|(mask, _)| mask.name().to_owned())
+                .collect(),
+            other_ports: other_ports
+                .map(|(_, (mask, _))| (mask.name().to_owned(), mask.hosts().join(", ")))
+                .collect(),
             keys: inserted()
                 .filter(|(mask, _)| mask.is_in(RequestPart::Headers))
                 .map(|(mask, own)| (secret(own), mask.value().clone()))
@@ -279,9 +304,31 @@ impl HostMasks {
     ) -> Result<(), Denial> {
         let Some(foreign) = &self.foreign else { return Ok(()) };
         match texts.into_iter().find_map(|text| foreign.find(text).into_iter().next()) {
-            Some(found) => Err(Denial::Misdirected { name: found.name.to_owned() }),
+            Some(found) => Err(self.misdirected(found.name.to_owned())),
             None => Ok(()),
         }
+    }
+
+    /// Returns the refusal of a foreign placeholder.
+    fn misdirected(&self, name: String) -> Denial {
+        match self.other_ports.get(&name) {
+            Some(hosts) => Denial::OtherPort { name, hosts: hosts.clone() },
+            None => Denial::Misdirected { name },
+        }
+    }
+
+    /// Returns whether no mask is for the host.
+    pub(crate) fn is_unused(&self) -> bool {
+        self.own.is_none()
+    }
+
+    /// Returns the names of the secrets for the host whose placeholders are in a text, each with
+    /// whether requests without TLS may have it.
+    pub(crate) fn own_in(&self, text: &[u8]) -> Vec<(&str, bool)> {
+        let own = self.own.as_ref().filter(|_| text.len() >= MIN_PLACEHOLDER_BYTES);
+        let found = own.map(|own| own.find(text)).unwrap_or_default();
+        let found = found.into_iter();
+        found.map(|found| (found.name, self.plaintext.contains(found.name))).collect()
     }
 }
 
@@ -362,6 +409,10 @@ mod tests {
             let error = compile(vec![mask("A", &[host])]).unwrap_err();
             assert!(matches!(error, MasksError::Host { .. }), "{host} {error:?}");
         }
+        for host in ["localhost", "127.0.0.1:80", "[::1]"] {
+            let error = compile(vec![mask("A", &[host])]).unwrap_err();
+            assert!(matches!(error, MasksError::Loopback { .. }), "{host} {error:?}");
+        }
     }
 
     #[test]
@@ -390,6 +441,13 @@ mod tests {
             assert_eq!(plain.check([&b"GET"[..], text]), Err(denial.clone()));
             assert_eq!(compiled.check_opaque(&to("c.test"), text), Err(denial));
         }
+        let masks = Masks::new([mask("A", &["a.test:443"])]).unwrap();
+        let compiled = SessionMasks::compile(&masks).unwrap();
+        let other_port = Target { port: 80, ..to("a.test") };
+        let text = masks.placeholder("A").unwrap().as_bytes();
+        let denial = compiled.check_opaque(&other_port, text).unwrap_err();
+        assert_eq!(denial.to_string(), "the placeholder of A is for a.test:443");
+        assert_eq!(denial.remedy().unwrap(), "use https on a port of the mask");
     }
 
     #[test]

@@ -287,6 +287,7 @@ impl Session {
             Outcome::Denied(denial) => ("denied", denial.to_string()),
             Outcome::Failed(failure) => ("failed", failure.to_string()),
             Outcome::Masked { name } => ("masked", name.clone()),
+            Outcome::Intact { name, reason } => ("intact", format!("{name}: {reason}")),
         };
         tracing::info!(
             target: "egress", %host, port, ?via, outcome, cause, sent, received, ?took,

@@ -4,8 +4,9 @@ use std::net::IpAddr;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
-use egress::{Denial, Outcome, Via};
+use egress::{Denial, Failure, IntactReason, Outcome, Via};
 use policy::{Host, NetworkConfig, NetworkPolicy, Remedy};
+use secrets::RequestPart;
 use serde::{Deserialize, Serialize};
 
 use super::fixed::{DOMAIN, Exposed, is_below_domain};
@@ -57,6 +58,9 @@ pub enum ConnectionOutcome {
     Failed,
     /// A request got the value of a masked variable, which `rule` names.
     Masked,
+    /// A request to its own host went out with the placeholder of a masked variable, which `rule`
+    /// names.
+    Intact,
 }
 
 impl NetworkEvent {
@@ -79,10 +83,17 @@ impl From<&egress::NetworkEvent> for NetworkEvent {
                 denial.to_string(),
                 remedy(denial, &event.host, event.port),
             ),
-            Outcome::Failed(cause) => (ConnectionOutcome::Failed, cause.to_string(), None),
+            Outcome::Failed(cause) => {
+                (ConnectionOutcome::Failed, cause.to_string(), failure_remedy(cause))
+            }
             Outcome::Masked { name, .. } => {
                 (ConnectionOutcome::Masked, format!("the value of {name} was inserted"), None)
             }
+            Outcome::Intact { name, reason, .. } => (
+                ConnectionOutcome::Intact,
+                format!("the placeholder of {name} went out as it is, because {reason}"),
+                kept_remedy(*reason),
+            ),
             _ => (ConnectionOutcome::Failed, "unknown".to_owned(), None),
         };
         let via = match event.via {
@@ -120,6 +131,29 @@ fn remedy(denial: &Denial, host: &Host, port: Option<u16>) -> Option<String> {
         Some(change) => change_option(&change, host, port),
         None => denial.remedy(),
     }
+}
+
+/// Returns advice about an allowed connection that the gate could not make.
+fn failure_remedy(failure: &Failure) -> Option<String> {
+    match failure {
+        Failure::Tls { problem, .. } if problem.contains("UnknownIssuer") => Some(
+            "start agent-tools with SSL_CERT_FILE, a file with the authorities to trust".into(),
+        ),
+        _ => None,
+    }
+}
+
+/// Returns the way to a request with the value, in which a placeholder stayed.
+fn kept_remedy(reason: IntactReason) -> Option<String> {
+    let text = match reason {
+        IntactReason::Plaintext => "use https, or set the variable with --allow-plaintext",
+        IntactReason::Path => "use a header or the query",
+        IntactReason::Part(RequestPart::Body) => {
+            "set the variable with --in headers,query,body (an encoded or signed body stays)"
+        }
+        _ => "set the variable with --in headers,query",
+    };
+    Some(text.to_owned())
 }
 
 /// Returns the option for a change of the settings that would allow connections to a host.

@@ -10,6 +10,7 @@ use sandbox_core::internal::lock;
 
 use super::denied::Tally;
 use super::event::NetworkEvent;
+use super::notes::Notes;
 use crate::journal_file::{self, JournalFile, JournalNames};
 
 /// The files in the state directory of a session.
@@ -23,6 +24,7 @@ pub(crate) struct Journal {
     /// The state directory; `None` keeps the records in memory only.
     dir: Option<PathBuf>,
     state: Mutex<State>,
+    notes: Notes,
 }
 
 #[derive(Debug)]
@@ -51,6 +53,11 @@ impl Journal {
     /// Returns the records that are in memory, oldest first.
     pub(crate) fn events(&self) -> Vec<NetworkEvent> {
         lock(&self.state).events.iter().cloned().collect()
+    }
+
+    /// Returns the notes for results.
+    pub(super) fn notes(&self) -> &Notes {
+        &self.notes
     }
 
     fn push(&self, event: NetworkEvent) {
@@ -86,7 +93,9 @@ impl Default for State {
 
 impl EventSink for Journal {
     fn record(&self, event: &egress::NetworkEvent) {
-        self.push(event.into());
+        let event = NetworkEvent::from(event);
+        self.notes.push(&event);
+        self.push(event);
     }
 }
 

@@ -53,7 +53,8 @@ impl NetworkRules {
         self.is_asking() || self.hosts().next().is_some()
     }
 
-    fn is_asking(&self) -> bool {
+    /// Returns whether a user is asked about a host that neither list has.
+    pub(crate) fn is_asking(&self) -> bool {
         self.asks && self.settings.strict_allowlist != Some(true)
     }
 

@@ -18,6 +18,7 @@ use super::denied::{Refusals, Tally};
 use super::error::NetworkError;
 use super::event::NetworkEvent;
 use super::journal::Journal;
+use super::notes::Since;
 use super::rules::NetworkRules;
 use super::sandbox::{OpenNetwork, build, trust};
 use super::trust::GateTrust;
@@ -262,6 +263,7 @@ impl SessionNetwork {
             tally: self.journal.tally(),
             has_overlapped: others > 0,
             number,
+            notes: self.journal.notes().from_now(),
         }
     }
 }
@@ -274,6 +276,7 @@ pub(crate) struct Observed {
     has_overlapped: bool,
     /// The number of this command.
     number: u64,
+    notes: Since,
 }
 
 impl Observed {
@@ -281,6 +284,12 @@ impl Observed {
     /// ran meanwhile.
     pub(crate) fn refusals(&self) -> Refusals {
         lock(&self.tally).refusals(self.is_shared())
+    }
+
+    /// Returns what else happened to connections since the command began: failures, and
+    /// placeholders that went out as they are.
+    pub(crate) fn notes(&self) -> Vec<String> {
+        self.notes.texts()
     }
 
     /// Returns whether other commands have run meanwhile.

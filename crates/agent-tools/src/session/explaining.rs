@@ -77,6 +77,7 @@ impl LocalSession {
             () => Connections::Unexplained,
         };
         let mut lines: Vec<String> = guesses.iter().map(ToString::to_string).collect();
+        lines.extend(ran.connections.notes());
         let no_network = || self.no_network(connections, ran.connections);
         lines.extend(hints::find(ran.stderr, &self.settings.tier, connections, no_network));
         lines.extend(hints::exhausted(ran.stderr, &self.settings.limits));

@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use egress::check_hosts;
-use policy::{Host, NetworkPolicy};
 use sandbox_core::internal::lock;
 use secrets::{Mask, MaskSpec, Masks, Variables};
 
@@ -82,41 +81,8 @@ fn problem(mask: &Mask) -> Option<String> {
     checked.and_then(|()| check_hosts(mask).map_err(|error| error.to_string())).err()
 }
 
-/// Returns a warning about masks that no connection of the session uses. `policy` is `None` for a
-/// session without a network.
-pub(crate) fn unused(masks: &Masks, policy: Option<&NetworkPolicy>) -> Vec<String> {
-    let mut warnings = Vec::new();
-    for (mask, _) in masks.iter() {
-        let name = mask.name();
-        let Some(policy) = policy else {
-            warnings.push(format!(
-                "variable {name}: masked, and the session has no network, so commands have a \
-                 placeholder that nothing replaces"
-            ));
-            continue;
-        };
-        // A pattern of the mask can have names in common with one of the policy.
-        let is_reached = |host: &String| {
-            host.starts_with("*.") || parse(host).is_none_or(|host| policy.reaches(&host))
-        };
-        if let Some(first) = mask.hosts().first().filter(|_| !mask.hosts().iter().any(is_reached)) {
-            let remedy = format!("use --allow-host {first}");
-            warnings.push(format!(
-                "variable {name}: masked, and none of its hosts is allowed; {remedy}"
-            ));
-        }
-    }
-    warnings
-}
-
-fn parse(host: &str) -> Option<Host> {
-    let with_port = Host::parse_with_port(host).map(|(host, _)| host);
-    with_port.or_else(|_| Host::parse(host)).ok()
-}
-
 #[cfg(test)]
 mod tests {
-    use policy::NetworkConfig;
     use secrets::ExposeSecret as _;
 
     use super::*;
@@ -147,13 +113,5 @@ mod tests {
         }
         let again = mask(&given, &of_source, &of_request, &masked.masks);
         assert_eq!(again.masks.placeholder("GOOD"), masked.masks.placeholder("GOOD"));
-
-        let mut network = NetworkConfig::default();
-        network.allowed_domains = vec!["b.test:443".to_owned()];
-        let policy = NetworkPolicy::compile(&network).unwrap();
-        let warnings = unused(&masked.masks, Some(&policy));
-        assert_eq!(warnings.len(), 1, "{warnings:?}");
-        assert!(warnings[0].ends_with("use --allow-host a.test"), "{warnings:?}");
-        assert_eq!(unused(&masked.masks, None).len(), 2);
     }
 }

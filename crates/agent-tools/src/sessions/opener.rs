@@ -283,6 +283,7 @@ impl SharedSettings {
         Settings {
             policy: &self.policy,
             network: &self.network,
+            for_files: spec.for_files,
             hidden: &self.hidden,
             frozen: &self.frozen,
             variables,

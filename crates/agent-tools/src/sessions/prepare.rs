@@ -18,7 +18,7 @@ use crate::network::{Journal, NetworkRules, SessionNetwork, SharedGate};
 use crate::runtimes::HostRuntimes;
 use crate::session::{
     EnvironmentRecipe, Placeholders, Selected, SessionParts, SessionSettings, SessionSkills,
-    SessionVariables, VariableSelection, masking, requested_by_skill, unreadable_request,
+    SessionVariables, VariableSelection, requested_by_skill, unreadable_request, unused_masks,
 };
 use crate::storage::Storage;
 use crate::workspace::Workspace;
@@ -75,10 +75,12 @@ impl Preparation<'_> {
         let opened = self.settings.session.open_engine(&policy, workspace.dir.path(), overlays);
         let sandbox = opened.await.map_err(|source| SessionError::Sandbox { source })?;
         let network = self.open_network(rules, &masks, workspace, &sandbox).await?;
-        variable_warnings.extend(unused_masks(&network, &masks)?);
+        variable_warnings.extend(network_warnings(&network, &masks)?);
         let unused = network.rules().unused_addresses();
         variable_warnings.extend(unused.map_err(|source| SessionError::Network { source })?);
-        warnings.extend(workspace.state.unreported(variable_warnings));
+        if !self.spec.for_files {
+            warnings.extend(workspace.state.unreported(variable_warnings));
+        }
         // Absent paths need no protection now, and presets name many of them.
         let unenforced = sandbox.unenforced();
         let gaps = unenforced.iter().filter(|gap| gap.reason != UnenforcedReason::Absent);
@@ -276,9 +278,10 @@ impl Preparation<'_> {
 }
 
 /// Returns warnings about masks that the network does not use.
-fn unused_masks(network: &SessionNetwork, masks: &Masks) -> Result<Vec<String>, SessionError> {
+fn network_warnings(network: &SessionNetwork, masks: &Masks) -> Result<Vec<String>, SessionError> {
     let compiled = network.rules().compile().map_err(|source| SessionError::Network { source })?;
-    let mut warnings = masking::unused(masks, network.is_open().then_some(&compiled));
+    let policy = network.is_open().then_some(&compiled);
+    let mut warnings = unused_masks::unused(masks, policy, network.rules().is_asking());
     let terminates = network.rules().terminates() || !masks.is_empty();
     if network.is_open() && terminates && !network.is_trusted() {
         warnings.push(UNTRUSTED.to_owned());

@@ -50,6 +50,9 @@ pub struct SessionSpec {
     /// Time for which the store keeps superseded versions of this session, instead of that of all
     /// sessions.
     pub retention: Option<Duration>,
+    /// Set for a caller that uses files only. An open session may have any network, and there are
+    /// no warnings about variables.
+    pub for_files: bool,
 }
 
 impl SessionSpec {
@@ -70,6 +73,7 @@ impl SessionSpec {
             network: None,
             ignore: None,
             retention: None,
+            for_files: false,
         }
     }
 
@@ -170,6 +174,15 @@ impl SessionSpec {
     #[must_use]
     pub fn network(mut self, network: NetworkSpec) -> Self {
         self.network = Some(network);
+        self
+    }
+
+    /// Opens the session to use its files. So the session may be open with any network, also in
+    /// another process, and warnings about variables are left to an opening that runs commands. A
+    /// command gets the network of the open session.
+    #[must_use]
+    pub fn for_files(mut self) -> Self {
+        self.for_files = true;
         self
     }
 

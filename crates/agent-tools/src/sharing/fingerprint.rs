@@ -25,6 +25,7 @@ use crate::storage::Storage;
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct Fingerprint {
     policy: String,
+    /// Empty for a client that accepts each network.
     network: String,
     variables: String,
     engine: String,
@@ -75,6 +76,8 @@ pub(crate) struct Settings<'s> {
     /// The policy without the directories of the host application, which are in `hidden`.
     pub(crate) policy: &'s Policy,
     pub(crate) network: &'s NetworkRules,
+    /// Set for a client that accepts each network.
+    pub(crate) for_files: bool,
     pub(crate) hidden: &'s [PathBuf],
     /// The files of the host application that no command writes.
     pub(crate) frozen: &'s [PathBuf],
@@ -108,6 +111,7 @@ impl Fingerprint {
         let Settings {
             policy,
             network,
+            for_files,
             hidden,
             frozen,
             variables,
@@ -175,7 +179,7 @@ impl Fingerprint {
         let is_local = storage.is_some_and(|storage| storage.capabilities.root.is_some());
         Self {
             policy: hash("policy", &[&policy.identity_without_network()]),
-            network: hash_network(token, network),
+            network: if for_files { String::new() } else { hash_network(token, network) },
             variables: hash(subject, &parts),
             engine: hash("engine", &[tier.as_bytes(), limits.as_bytes()]),
             store: hash("store", &[store.as_bytes()]),
@@ -216,7 +220,9 @@ impl Fingerprint {
             (Difference::Engine, &self.engine, &client.engine),
             (Difference::Store, &self.store, &client.store),
         ];
-        let differing = pairs.into_iter().filter(|(_, own, other)| own != other);
+        let differing = pairs.into_iter().filter(|(what, own, other)| {
+            own != other && (*what != Difference::Network || !other.is_empty())
+        });
         let mut found: Vec<Difference> = differing.map(|(what, ..)| what).collect();
         if client.is_flushed && !self.is_flushed {
             found.push(Difference::Durability);
@@ -303,6 +309,7 @@ mod tests {
         let own = Settings {
             policy: &policy,
             network: &network,
+            for_files: false,
             hidden: &[],
             frozen: &[],
             variables: VariablesKey::Values(&variables),
@@ -336,7 +343,9 @@ mod tests {
         let server_of = |text: &str| NetworkSpec::new().expose(text.parse().unwrap());
         let exposed = server_of("db=127.0.0.1:5432");
         let exposing = NetworkRules::new(&NetworkConfig::default(), Some(&exposed));
-        check(Settings { network: &exposing, ..own }, &[Difference::Network]);
+        let exposing = Settings { network: &exposing, ..own };
+        check(exposing, &[Difference::Network]);
+        check(Settings { for_files: true, ..exposing }, &[]);
         let mut secret = Variables::default();
         secret.insert("KEY", "hunter2".to_owned().into()).unwrap();
         let with = |variables| Settings { variables, ..own };

@@ -186,8 +186,9 @@ impl Exchange {
             {
                 Ok(target.clone())
             }
-            (Scope::Terminated(target, _) | Scope::Fixed(target, Version::Two), Some(named)) => {
-                let denial = Denial::other_host(&named.host.to_string());
+            (Scope::Terminated(target, _) | Scope::Fixed(target, Version::Two), Some(_)) => {
+                let authority = uri.authority().map_or("", |own| without_user(own.as_str()));
+                let denial = Denial::other_host(authority);
                 Err(Unjudged::OtherHost(Box::new((target.clone(), denial))))
             }
             (Scope::Fixed(_, Version::One), Some(_)) => {
@@ -378,8 +379,12 @@ fn same_host(
     let (first, second) = (hosts.next(), hosts.next());
     let Some(first) = first else {
         let is_old = request.version() == hyper::Version::HTTP_10;
-        return if is_old { Ok(()) } else { Err(Denial::other_host("")) };
+        let problem = "no header Host";
+        return if is_old { Ok(()) } else { Err(Denial::HostHeader { problem }) };
     };
+    if second.is_some() {
+        return Err(Denial::HostHeader { problem: "two headers Host" });
+    }
     let text = first.to_str().unwrap_or("?");
     let is_same = match Host::parse_with_port(text) {
         Ok((host, port)) => {
@@ -387,5 +392,5 @@ fn same_host(
         }
         Err(_) => false,
     };
-    if is_same && second.is_none() { Ok(()) } else { Err(Denial::other_host(text)) }
+    if is_same { Ok(()) } else { Err(Denial::other_host(text)) }
 }

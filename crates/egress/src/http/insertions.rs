@@ -3,16 +3,17 @@
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::event::Outcome;
+use crate::event::{IntactReason, Outcome};
 use crate::judge::Target;
 use crate::session::Session;
 
-/// The values that the requests of one connection got. Clones share their data.
+/// The values that the requests of one connection got, and those that they did not get. Clones
+/// share their data.
 #[derive(Clone, Debug)]
 pub(crate) struct Insertions {
     session: Arc<Session>,
-    /// Destinations and names of secrets.
-    seen: Arc<Mutex<HashSet<(String, String)>>>,
+    /// Destinations and names of secrets, with the reason of one that was not inserted.
+    seen: Arc<Mutex<HashSet<(String, String, Option<String>)>>>,
 }
 
 impl Insertions {
@@ -23,11 +24,22 @@ impl Insertions {
     /// Records the names of secrets, each once for a destination.
     pub(crate) fn record<'n>(&self, target: &Target, names: impl IntoIterator<Item = &'n str>) {
         for name in names {
-            let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-            if seen.insert((target.host.with_port(target.port), name.to_owned())) {
-                drop(seen);
+            if self.is_new(target, name, None) {
                 self.session.record(target, Outcome::Masked { name: name.to_owned() });
             }
         }
+    }
+
+    /// Records the name of a secret whose placeholder stays in a request.
+    pub(crate) fn record_kept(&self, target: &Target, name: &str, reason: IntactReason) {
+        if self.is_new(target, name, Some(reason)) {
+            self.session.record(target, Outcome::Intact { name: name.to_owned(), reason });
+        }
+    }
+
+    fn is_new(&self, target: &Target, name: &str, reason: Option<IntactReason>) -> bool {
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let reason = reason.map(|reason| reason.to_string());
+        seen.insert((target.host.with_port(target.port), name.to_owned(), reason))
     }
 }

@@ -10,13 +10,14 @@ use hyper::header::{
 };
 use hyper::http::request::Parts;
 use hyper::{Method, Request, Uri};
-use secrets::Substitution;
+use secrets::{RequestPart, Substitution};
 
 use super::body::{Body, Filter, Insert, Watch};
 use super::coding::A_IM;
 use super::hop;
 use super::insertions::Insertions;
 use crate::denial::Denial;
+use crate::event::IntactReason;
 use crate::judge::Target;
 use crate::masks::{HostMasks, Security};
 use crate::session::Session;
@@ -26,6 +27,8 @@ const HTTP_PORT: u16 = 80;
 const HTTPS_PORT: u16 = 443;
 /// Bytes of a body that is changed as a whole, so that it keeps a known length.
 const MAX_WHOLE_BYTES: u64 = 1 << 20;
+/// Bytes of a body that is searched as a whole for placeholders that stay in it.
+const MAX_SEARCHED_BYTES: u64 = 64 << 10;
 /// Bytes of a body whose digest is part of a signature.
 const MAX_SIGNED_BYTES: usize = 64 << 20;
 const SCHEME_BASIC: &[u8] = b"basic ";
@@ -96,6 +99,7 @@ pub(crate) async fn prepare(
         head.headers.remove(A_IM);
     }
     let is_shown = insert(&mut head, masks, |names| insertions.record(target, names))?;
+    note_kept(&head, masks, security, |name, reason| insertions.record_kept(target, name, reason));
     if masks.answers.is_some() {
         // A part of a value cannot be redacted. A server may ignore these headers (RFC 9110,
         // section 14.2), so a client takes the whole without them. Clients of S3 sign them, and
@@ -118,7 +122,7 @@ pub(crate) async fn prepare(
     let is_signed = resign.is_some();
     let body = match body {
         Ok(incoming) => {
-            let to = To { session, target, masks, insertions };
+            let to = To { session, target, security, masks, insertions };
             filtered(to, &mut head, incoming, is_signed, &ended).await?
         }
         Err(whole) => {
@@ -197,6 +201,39 @@ fn insert(head: &mut Parts, masks: &HostMasks, note: impl Fn(Vec<&str>)) -> Resu
     Ok(is_shown)
 }
 
+/// Notes the placeholders that stay in the headers and the URL of a request to their own host.
+fn note_kept(
+    head: &Parts,
+    masks: &HostMasks,
+    security: Security,
+    note: impl Fn(&str, IntactReason),
+) {
+    if masks.is_unused() {
+        return;
+    }
+    let headers = head.headers.values().map(|value| (value.as_bytes(), RequestPart::Headers));
+    let query = head.uri.query().map(|query| (query.as_bytes(), RequestPart::Query));
+    let parts = headers.chain(query).map(|(text, part)| (text, IntactReason::Part(part)));
+    for (text, reason) in parts.chain([(head.uri.path().as_bytes(), IntactReason::Path)]) {
+        kept(masks, security, text, reason).for_each(|(name, reason)| note(name, reason));
+    }
+}
+
+/// Returns the secrets whose placeholders stay in a text, with the reason.
+fn kept<'m>(
+    masks: &'m HostMasks,
+    security: Security,
+    text: &[u8],
+    reason: IntactReason,
+) -> impl Iterator<Item = (&'m str, IntactReason)> {
+    masks.own_in(text).into_iter().map(move |(name, allows_plaintext)| {
+        match security == Security::Plaintext && !allows_plaintext {
+            true => (name, IntactReason::Plaintext),
+            false => (name, reason),
+        }
+    })
+}
+
 /// The body of a request, or its bytes if they had to be read.
 type Read = Result<Incoming, bytes::Bytes>;
 
@@ -250,6 +287,7 @@ async fn whole(body: Incoming, max_bytes: usize) -> Result<bytes::Bytes, Unsenda
 struct To<'r> {
     session: &'r Arc<Session>,
     target: &'r Target,
+    security: Security,
     masks: &'r HostMasks,
     insertions: &'r Insertions,
 }
@@ -262,14 +300,23 @@ async fn filtered(
     is_signed: bool,
     ended: &Arc<OnceLock<Denial>>,
 ) -> Result<Body, Unsendable> {
-    let To { session, target, masks, insertions } = to;
+    let To { session, target, security, masks, insertions } = to;
     let substitution: Option<&Substitution> = Some(&masks.body)
         .filter(|body| !body.is_empty() && !is_signed)
         .filter(|_| !head.headers.contains_key(CONTENT_ENCODING));
+    let length = body.size_hint().exact();
+    if let (None, false, Some(1..=MAX_SEARCHED_BYTES)) = (substitution, masks.is_unused(), length) {
+        let whole = whole(body, usize::MAX).await?;
+        masks.check([&whole[..]])?;
+        let part = IntactReason::Part(RequestPart::Body);
+        for (name, reason) in kept(masks, security, &whole, part) {
+            insertions.record_kept(target, name, reason);
+        }
+        return Ok(Body::whole(whole));
+    }
     if body.is_end_stream() || substitution.is_none() && masks.foreign.is_none() {
         return Ok(Body::Passed(body));
     }
-    let length = body.size_hint().exact();
     if let (Some(substitution), Some(..=MAX_WHOLE_BYTES)) = (substitution, length) {
         let whole = whole(body, usize::MAX).await?;
         masks.check([&whole[..]])?;

@@ -15,6 +15,7 @@ pub(crate) type Answer = Response<Body>;
 const BLOCKED: &str = "Blocked by allowedDomains";
 const TOO_MANY: &str = "Blocked by maxTunnels";
 const MISDIRECTED: &str = "Blocked secret for another host";
+const OTHER_PORT: &str = "Blocked secret for another port";
 const SIGNATURE: &str = "Blocked AWS signature";
 const UNFIT: &str = "Blocked value of a secret";
 /// Header by which a program knows that the answer is the gate's.
@@ -31,13 +32,14 @@ pub(crate) fn blocked(target: &Target, blocked: &Blocked) -> Answer {
 /// Returns the answer to a refused request.
 pub(crate) fn refused(target: &Target, denial: &Denial) -> Answer {
     let (status, error, phrase) = match denial {
-        Denial::OtherHost { .. } => {
+        Denial::OtherHost { .. } | Denial::HostHeader { .. } => {
             (StatusCode::MISDIRECTED_REQUEST, "blocked-by-allowlist", BLOCKED)
         }
         Denial::TooManyTunnels { .. } => {
             (StatusCode::SERVICE_UNAVAILABLE, "too-many-tunnels", TOO_MANY)
         }
         Denial::Misdirected { .. } => (StatusCode::FORBIDDEN, "blocked-secret", MISDIRECTED),
+        Denial::OtherPort { .. } => (StatusCode::FORBIDDEN, "blocked-secret", OTHER_PORT),
         Denial::Signature { .. } => (StatusCode::FORBIDDEN, "blocked-signature", SIGNATURE),
         Denial::UnfitValue { .. } => (StatusCode::INTERNAL_SERVER_ERROR, "unfit-secret", UNFIT),
         _ => (StatusCode::FORBIDDEN, "blocked-by-allowlist", BLOCKED),

@@ -81,9 +81,12 @@ async fn a_request_inside_a_tunnel_needs_the_host_of_the_tunnel() {
     assert_eq!(origin.connections(), 1);
     // Two hosts are refused, although the first one is right.
     exactly(&mut client, 5).await;
-    let request = format!("GET / HTTP/1.1\r\nHost: {to}\r\nHost: denied.test\r\n\r\n");
+    let request =
+        format!("GET / HTTP/1.1\r\nHost: {to}\r\nHost: denied.test\r\nConnection: close\r\n\r\n");
     client.write_all(request.as_bytes()).await.unwrap();
-    assert!(head(&mut client).await.starts_with("HTTP/1.1 421 "));
+    let answer = rest(&mut client).await;
+    assert!(answer.starts_with("HTTP/1.1 421 "), "{answer}");
+    assert!(answer.contains("the request has two headers Host"), "{answer}");
 }
 
 #[tokio::test]

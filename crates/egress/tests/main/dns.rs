@@ -82,6 +82,10 @@ async fn an_allowed_name_that_does_not_exist_is_unknown() {
     assert_eq!(answer.metadata.response_code, ResponseCode::NXDomain);
     let answer = ask(&session, "missing.allowed.test.", RecordType::AAAA).await;
     assert_eq!(answer.metadata.response_code, ResponseCode::NXDomain);
+    let events = session.events();
+    assert_eq!(events.len(), 1, "{events:?}");
+    assert_eq!(events[0].outcome, Outcome::Failed(egress::Failure::NoSuchName));
+    assert_eq!((events[0].host.to_string(), events[0].port), ("missing.allowed.test".into(), None));
 }
 
 #[tokio::test]

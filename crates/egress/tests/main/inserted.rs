@@ -2,7 +2,7 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use egress::{Denial, Outcome};
+use egress::{Denial, IntactReason, Outcome};
 use secrets::RequestPart;
 
 use crate::fixture::{Origin, head, rest};
@@ -88,6 +88,29 @@ async fn a_body_gets_the_value_only_if_that_is_asked_for() {
     let encoded = [("content-encoding", "gzip")];
     masked.send(post("/", &encoded, &body)).await;
     assert_eq!(origin.received().body, body);
+}
+
+#[tokio::test]
+async fn a_placeholder_that_stays_is_recorded_with_the_reason() {
+    let (origin, plain) = (SecureOrigin::echo(BOTH).await, Origin::hello().await);
+    let masked = origin.masked();
+    let own = masked.placeholder();
+    masked.send(get(&format!("/{own}?{own}"), &[("x-key", own)])).await;
+    masked.send(post("/", &[], &format!("{{\"key\":\"{own}\"}}"))).await;
+    let to = format!("http://allowed.test:{}", plain.port);
+    let request = format!("GET {to}/{own} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+    masked.session.send(request).await;
+    let outcomes = masked.session.events().into_iter().map(|event| event.outcome);
+    let kept: Vec<_> = outcomes
+        .filter_map(|outcome| match outcome {
+            Outcome::Intact { name, reason, .. } => Some((name, reason)),
+            _ => None,
+        })
+        .collect();
+    let body = IntactReason::Part(RequestPart::Body);
+    let reasons = [IntactReason::Path, body, IntactReason::Plaintext];
+    assert_eq!(kept, reasons.map(|reason| ("TOKEN".to_owned(), reason)));
+    assert!(denials(&masked).is_empty());
 }
 
 #[tokio::test]

@@ -267,19 +267,27 @@ impl Context {
         Ok(builder)
     }
 
-    /// Opens a session and prints its warnings.
-    pub(crate) async fn open(&self, args: &SessionArgs) -> Result<Arc<Session>, Failure> {
-        self.open_with(args, |builder| builder).await
+    /// Opens a session for its files, and prints its warnings.
+    pub(crate) async fn open_for_files(&self, args: &SessionArgs) -> Result<Arc<Session>, Failure> {
+        self.open_spec(self.builder_of(args)?, self.spec(args)?.for_files()).await
     }
 
-    /// Like [`Self::open`], with further settings.
+    /// Opens a session for its commands, with further settings, and prints its warnings.
     pub(crate) async fn open_with(
         &self,
         args: &SessionArgs,
         change: impl FnOnce(SessionsBuilder) -> SessionsBuilder,
     ) -> Result<Arc<Session>, Failure> {
-        let sessions = change(self.builder_of(args)?).build();
-        let opening = sessions.open(self.spec(args)?);
+        self.open_spec(change(self.builder_of(args)?), self.spec(args)?).await
+    }
+
+    async fn open_spec(
+        &self,
+        builder: SessionsBuilder,
+        spec: SessionSpec,
+    ) -> Result<Arc<Session>, Failure> {
+        let sessions = builder.build();
+        let opening = sessions.open(spec);
         let session = self.bars().during("opening", opening).await.map_err(Failure::not_run)?;
         for warning in session.warnings() {
             errln!("agent-tools: warning: {warning}");

@@ -42,6 +42,7 @@ fn hosts_of_a_variable_are_checked_listed_and_kept() {
     for (options, value, problem) in [
         (&["--host", "a b"][..], "long enough", "a b"),
         (&["--host", "*.github.io"], "long enough", "different owners"),
+        (&["--host", "localhost:80"], "long enough", "each session has a loopback of its own"),
         (&["--host", "a.test"], "short", "fewer than 6 bytes"),
         (&["--in", "body"], "long enough", "--host"),
         (&["--host", "a.test", "--in", "path"], "long enough", "path"),
@@ -52,8 +53,11 @@ fn hosts_of_a_variable_are_checked_listed_and_kept() {
     }
     set(&["--host", "a.test", "--host", "*.github.io", "--allow-shared-domains"], "first value")
         .ok();
+    // A placeholder is no URL, so a program could not use it as one.
+    let warned = |value: &str| set(&[], value).ok().stderr.contains("is a URL, and commands get");
+    assert!(warned("https://ann:first@a.test/simple"));
     // A new value stays masked.
-    set(&[], "second value").ok();
+    assert!(!warned("second value"));
     let list = || cli.run(&["--json", "variable", "list"]).ok().json()[0].clone();
     assert_eq!(list()["hosts"], serde_json::json!(["a.test", "*.github.io"]));
     assert_eq!(list()["masked"], true);

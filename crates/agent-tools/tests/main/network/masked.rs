@@ -115,6 +115,29 @@ async fn a_value_goes_to_its_hosts_only_and_the_record_names_it() {
 }
 
 #[tokio::test]
+async fn a_result_tells_why_a_placeholder_stayed_and_a_connection_failed() {
+    let origin = Origin::start();
+    let source = Source::new(&[("KEY", VALUE, Some(MaskSpec::new(["origin.test"])))]);
+    let fixture = fixture(&source);
+    let mut network = to(&origin).resolve("gone.test:80:127.0.0.1:1".parse().unwrap());
+    network.allowed.push("gone.test:80".to_owned());
+    let session = fixture.sessions.open(spec("s1").network(network)).await.unwrap();
+    let hint = async |command: &str| bash(&session, command).await.hint;
+    assert_eq!(hint("curl -sS http://origin.test/").await, None);
+    let kept = "connect origin.test:80: the placeholder of KEY went out as it is, because values \
+                go only over TLS; use https, or set the variable with --allow-plaintext";
+    let get = "curl -s http://origin.test/$KEY http://origin.test/?$KEY >/dev/null";
+    assert_eq!(hint(get).await.as_deref(), Some(kept));
+    // A tool that hides its error has failed all the same.
+    let gone = "connect gone.test:80: the host cannot be reached: connection refused";
+    assert_eq!(hint("curl -s http://gone.test/; true").await.as_deref(), Some(gone));
+    let events = session.network_events();
+    let outcomes: Vec<_> = events.iter().map(|event| event.outcome).collect();
+    assert!(outcomes.contains(&ConnectionOutcome::Intact), "{outcomes:?}");
+    assert!(outcomes.contains(&ConnectionOutcome::Failed), "{outcomes:?}");
+}
+
+#[tokio::test]
 async fn masks_follow_the_source_while_the_session_is_open() {
     let origin = Origin::start();
     let mask = || Some(MaskSpec::new(["origin.test"]).allow_plaintext());

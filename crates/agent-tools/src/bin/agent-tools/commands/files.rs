@@ -224,7 +224,7 @@ async fn cp(context: &Context, args: Cp) -> Result<ExitCode, Failure> {
             Direction::In { from, .. } => {
                 // A copy that cannot begin creates no session.
                 copy_in::check_source(from)?;
-                context.open(&args.session).await
+                context.open_for_files(&args.session).await
             }
         }
     };

@@ -143,7 +143,7 @@ async fn write_file(context: &Context, args: WriteFile) -> Result<ExitCode, Fail
         Some(content) => content.into_bytes(),
         None => stdin::read("the content")?,
     };
-    use_session(OnSignal::Kill, context.open(&args.session), async |session| {
+    use_session(OnSignal::Kill, context.open_for_files(&args.session), async |session| {
         check_lasts(context, session, &args.path)?;
         // A placeholder in the place of a value would lose the value.
         if let Ok(text) = std::str::from_utf8(&content) {

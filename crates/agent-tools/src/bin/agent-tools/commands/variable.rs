@@ -170,10 +170,22 @@ impl SetArgs {
                 MasksError::SharedDomain { .. } => {
                     failure.with_remedy("name one host, or add --allow-shared-domains")
                 }
+                MasksError::Loopback { .. } => failure.with_remedy(
+                    "use --host NAME.host.internal for a server that --expose NAME=HOST:PORT gives \
+                     to a session",
+                ),
                 _ => failure,
             }
         })?;
-        Masks::new([mask]).map(drop).map_err(|error| Failure::usage(error.to_string()))
+        Masks::new([mask]).map_err(|error| Failure::usage(error.to_string()))?;
+        if is_url(value.expose_secret()) {
+            let name = &self.name;
+            errln!(
+                "agent-tools: warning: the value of {name} is a URL, and commands get a \
+                 placeholder; mask the password alone, as in https://USER:${name}@HOST"
+            );
+        }
+        Ok(())
     }
 }
 
@@ -199,6 +211,15 @@ fn is_shell_name(name: &str) -> bool {
     name.bytes().all(is_word)
         && !name.starts_with(|first: char| first.is_ascii_digit())
         && !name.is_empty()
+}
+
+/// Returns whether a text begins as a URL with a host does (RFC 3986, section 3.1).
+fn is_url(text: &str) -> bool {
+    let of_scheme = |c: char| c.is_ascii_alphanumeric() || "+-.".contains(c);
+    text.split_once("://").is_some_and(|(scheme, _)| {
+        scheme.starts_with(|first: char| first.is_ascii_alphabetic())
+            && scheme.chars().all(of_scheme)
+    })
 }
 
 async fn set(context: &Context, args: &SetArgs) -> Result<ExitCode, Failure> {

@@ -16,7 +16,7 @@ impl Context {
         Ok(sessions.exists(&args.session, &args.user).await.unwrap_or(true))
     }
 
-    /// Opens a session that exists, here or in the store. Creates none.
+    /// Opens a session that exists, here or in the store, for its files. Creates none.
     pub(crate) async fn open_existing(&self, args: &SessionArgs) -> Result<Arc<Session>, Failure> {
         // The opening explains a store that fails.
         if !self.has_session(args).await? {
@@ -28,6 +28,6 @@ impl Context {
                 question.unwrap_or_default()
             )));
         }
-        self.open(args).await
+        self.open_for_files(args).await
     }
 }

@@ -38,6 +38,7 @@ fn row(event: &NetworkEvent) -> String {
         ConnectionOutcome::Allowed => "allowed",
         ConnectionOutcome::Denied => "denied",
         ConnectionOutcome::Masked => "masked",
+        ConnectionOutcome::Intact => "intact",
         _ => "failed",
     };
     let remedy = event.remedy.as_deref().map(|remedy| format!("; {remedy}")).unwrap_or_default();
