@@ -119,7 +119,7 @@ async def main() -> None:
         ("write", {"file_path": "large", "content": "a\fb\n" + "y\n" * 150_000}),
         ("read", {"file_path": "large", "view_range": [2, 2]}),
         ("read", {"file_path": "large"}),
-        ("read", {"file_path": "large", "view_range": [150000, -1]}),
+        ("read", {"file_path": "large", "view_range": [150001, -1]}),
     )
     assert found[0]["is_error"] and found[1]["is_error"]
     assert_refused(text(found[0]))
