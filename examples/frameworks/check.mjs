@@ -1,5 +1,6 @@
 /** What the tests of the JavaScript examples share. */
 import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
 import {
   existsSync, mkdirSync, mkdtempSync, readFileSync, readdirSync, realpathSync, rmSync,
 } from 'node:fs';
@@ -28,6 +29,17 @@ export function assertStored(url, content) {
   const path = fileURLToPath(url);
   assert.ok(path.startsWith(join(home, 'store')), path);
   assert.equal(readFileSync(path, 'utf8'), content);
+}
+
+/** The session's log of calls lacks a value. */
+export function assertInNoLog(session, value) {
+  const log = readFileSync(join(home, 'state', session, 'calls.jsonl'), 'utf8');
+  assert.ok(log.includes('bash') && !log.includes(value), log);
+}
+
+/** Sets a variable of all sessions. */
+export function withVariable(name, value) {
+  execFileSync('agent-tools', ['variable', 'set', name], { input: value, stdio: 'pipe' });
 }
 
 /** A command that runs until it is killed, and a word that only its processes have. If only a part

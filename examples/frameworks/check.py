@@ -6,6 +6,7 @@ import os
 import random
 import re
 import shutil
+import subprocess
 import tempfile
 import time
 from pathlib import Path
@@ -50,6 +51,18 @@ def endless() -> tuple[str, str]:
     """
     word = f"{86400 + random.randrange(10**6)}.{os.getpid()}"
     return f"sleep {word}; echo left > left-{word}", word
+
+
+def with_variable(name: str, value: str) -> None:
+    """Sets a variable of all sessions."""
+    command = ["agent-tools", "variable", "set", name]
+    subprocess.run(command, input=value.encode(), check=True, capture_output=True)
+
+
+def assert_in_no_log(session: str, value: str) -> None:
+    """Asserts that the session's log of calls lacks a value."""
+    log = (home / "state" / session / "calls.jsonl").read_text()
+    assert log and value not in log, log
 
 
 async def begun(word: str) -> None:

@@ -1,10 +1,12 @@
 //! The tools of one session over the Model Context Protocol, on standard input and output.
 
 mod beginning;
+mod first_input;
 mod progress;
 mod skills;
 mod transport;
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,8 +14,9 @@ use rmcp::handler::server::ServerHandler;
 use rmcp::model::{
     CallToolRequestParams, CallToolResponse, CallToolResult, ContentBlock, CustomRequest,
     CustomResult, ErrorCode, GetPromptRequestParams, GetPromptResponse, GetSkillRequestParams,
-    GetSkillResult, Implementation, JsonObject, ListPromptsResult, ListResourcesResult,
-    ListSkillsResult, ListToolsResult, PaginatedRequestParams, ReadResourceDirectoryRequestParams,
+    GetSkillResult, Implementation, InitializeRequestParams, InitializeResult, JsonObject,
+    ListPromptsResult, ListResourcesResult, ListSkillsResult, ListToolsResult,
+    PaginatedRequestParams, ProtocolVersion, ReadResourceDirectoryRequestParams,
     ReadResourceDirectoryResult, ReadResourceRequestParams, ReadResourceResponse,
     ServerCapabilities, ServerConfig, Tool, ToolAnnotations,
 };
@@ -29,6 +32,7 @@ use crate::sharing::SharingError;
 use crate::tool_error::ToolError;
 use crate::tools::{self, CallOptions, Effects, ToolContent, ToolResult};
 
+use first_input::FirstInput;
 use transport::LineTransport;
 
 /// Options of [`serve_stdio_with`].
@@ -49,7 +53,8 @@ pub async fn serve_stdio(session: Arc<Session>) -> Result<(), McpError> {
 
 /// Serves a session until the client closes standard input.
 ///
-/// The server answers `initialize` while `opening` opens the session. Other requests wait for it.
+/// The server polls `opening` once the client has sent something, and answers `initialize` while
+/// `opening` opens the session. Other requests wait for it.
 /// If it fails, they get its error text.
 ///
 /// `content` has the output of a tool as plain text or an image, and `structuredContent` has it as
@@ -65,9 +70,10 @@ pub async fn serve_stdio_with(
 ) -> Result<(), McpError> {
     let (sender, session) = watch::channel(None);
     let server = Server { session, options };
+    let (input, begun) = FirstInput::new(tokio::io::stdin());
     let serving = async {
         let running = server
-            .serve(LineTransport::new(tokio::io::stdin(), tokio::io::stdout()))
+            .serve(LineTransport::new(input, tokio::io::stdout()))
             .await
             .map_err(|source| McpError::Handshake { source: Box::new(source) })?;
         let ended = running.waiting().await;
@@ -75,7 +81,9 @@ pub async fn serve_stdio_with(
         Ok(())
     };
     let opening = async {
-        let _ = sender.send(Some(opening.await.map_err(Arc::from)));
+        if begun.await.is_ok() {
+            let _ = sender.send(Some(opening.await.map_err(Arc::from)));
+        }
         // Without its sender, the server would take the session for one that cannot be opened.
         std::future::pending::<()>().await;
     };
@@ -170,6 +178,25 @@ impl Server {
 }
 
 impl ServerHandler for Server {
+    async fn initialize(
+        &self,
+        mut request: InitializeRequestParams,
+        context: RequestContext<RoleServer>,
+    ) -> Result<InitializeResult, rmcp::ErrorData> {
+        context.peer.set_peer_info(request.clone());
+        // The only version with batches, which this server does not read. Clients that have it have
+        // the one before, too.
+        if request.protocol_version == ProtocolVersion::V_2025_03_26 {
+            request.protocol_version = ProtocolVersion::V_2024_11_05;
+        }
+        self.negotiate_initialize(&request)
+    }
+
+    fn supported_protocol_versions(&self) -> Cow<'static, [ProtocolVersion]> {
+        let known = ProtocolVersion::KNOWN_VERSIONS.iter().cloned();
+        known.filter(|version| *version != ProtocolVersion::V_2025_03_26).collect()
+    }
+
     fn get_info(&self) -> ServerConfig {
         let capabilities = ServerCapabilities::builder().enable_tools().enable_resources();
         let capabilities = capabilities.enable_skills_with_directory_read().build();

@@ -19,11 +19,15 @@ export async function openSandbox(options) {
   const program = options.program ?? 'agent-tools';
   const identity = ['--session', session, '--user', user];
 
-  const bash = async (script, signal) => {
+  const bash = async (script, signal, env = {}) => {
     const args = ['--json', 'bash', ...identity, '--timeout', String(timeoutSeconds)];
-    const { code, stdout, stderr } = await execute(program, [...args, '--', script], { signal });
+    // Neither the log of the session nor a list of processes shows the values.
+    args.push('--env-file', '-', '--', script);
+    const options = { input: JSON.stringify(env), signal };
+    const { code, stdout, stderr } = await execute(program, args, options);
     if (stdout.length === 0) throw new Error(stderr || `agent-tools ended with ${code}`);
     const result = JSON.parse(stdout.toString());
+    if (result.error) throw new Error(result.error);
     // Links of the changed files follow the command's own output.
     const links = result.artifacts.length > 0 ? result.stdout.lastIndexOf(LINKS) : -1;
     return links < 0 ? result : { ...result, stdout: result.stdout.slice(0, links) };
@@ -65,13 +69,9 @@ export async function openSandbox(options) {
     if (code !== 0) throw new Error(stderr);
   };
 
-  const run = async ({ command, workingDirectory, env = {}, abortSignal }) => {
-    const variables = Object.entries(env).map(([name, value]) => {
-      if (!/^[A-Za-z_]\w*$/.test(name)) throw new Error(`${name} is no name of a variable`);
-      return `export ${name}=${quote(value)}\n`;
-    });
+  const run = async ({ command, workingDirectory, env, abortSignal }) => {
     const enter = workingDirectory ? `cd -- ${quote(workingDirectory)} || exit\n` : '';
-    return bash(variables.join('') + enter + command, abortSignal);
+    return bash(enter + command, abortSignal, env);
   };
 
   return {

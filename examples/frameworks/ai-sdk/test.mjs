@@ -2,7 +2,9 @@
 import assert from 'node:assert/strict';
 import { generateText, isStepCount } from 'ai';
 import { MockLanguageModelV4 } from 'ai/test';
-import { assertRefused, assertStored, begun, endless, nothingLeft, outside } from '../check.mjs';
+import {
+  assertInNoLog, assertRefused, assertStored, begun, endless, nothingLeft, outside,
+} from '../check.mjs';
 import { bash, openSandbox } from './agent-tools.mjs';
 
 const usage = {
@@ -56,6 +58,8 @@ await nothingLeft(word);
 const env = { GREETING: "it's" };
 const ran = await sandbox.run({ command: 'mkdir -p d; cd d; echo "$GREETING" > e; pwd', env });
 assert.equal(ran.stdout, `${sandbox.directory}/d\n`);
+assertInNoLog('ai-sdk', "it's");
+await assert.rejects(openSandbox({ session: 'bad id!' }), /bad id!/);
 assert.equal((await sandbox.run({ command: 'cat e', workingDirectory: 'd' })).stdout, "it's\n");
 const bytes = new Uint8Array([0, 255, 10, 13]);
 await sandbox.writeBinaryFile({ path: 'deep/er/b.bin', content: bytes });

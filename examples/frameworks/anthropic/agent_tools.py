@@ -9,6 +9,7 @@ give it `lambda context: agent_toolset(Session("conversation-1"))`.
 """
 
 import base64
+import io
 import json
 import os
 import shutil
@@ -19,7 +20,7 @@ from shlex import quote
 
 import anyio
 from anthropic.lib.tools import ToolError, beta_async_tool
-from anthropic.lib.tools.agent_toolset import BashSession
+from anthropic.lib.tools.agent_toolset import DEFAULT_MAX_FILE_BYTES, BashSession
 from anthropic.types import beta
 
 LINKS = "\n\n[artifacts]\n"
@@ -46,6 +47,8 @@ class Session:
         if not ran.stdout:
             raise ToolError(ran.stderr.decode(errors="replace").strip())
         result = json.loads(ran.stdout)
+        if "error" in result:
+            raise ToolError(result["error"])
         result["links"] = ""
         if result["artifacts"] and LINKS in result["stdout"]:
             result["stdout"], result["links"] = result["stdout"].rsplit(LINKS, 1)
@@ -130,9 +133,7 @@ def agent_toolset(session: Session) -> list:
         content = await session.run("read-file", "--", file_path)
         suffix = os.path.splitext(file_path)[1].lower()
         if suffix not in IMAGES:
-            lines = content.decode(errors="replace").splitlines(keepends=True)
-            start, end = view_range or (1, len(lines))
-            return "".join(lines[max(start, 1) - 1 : max(end, 0)])
+            return shown(file_path, content, *(view_range or (1, 0)))
         data = base64.b64encode(content).decode()
         media_type = f"image/{IMAGES[suffix]}"
         source = {"type": "base64", "media_type": media_type, "data": data}
@@ -147,7 +148,8 @@ def agent_toolset(session: Session) -> list:
         file_path: str, old_string: str, new_string: str, replace_all: bool | None = None
     ) -> str:
         """Replace text in a file by exact string match."""
-        content = await session.run("read-file", "--", file_path)
+        # The file keeps the values of variables, which no result shows.
+        content = await session.run("read-file", "--no-redact", "--", file_path)
         try:
             text = content.decode()
         except UnicodeDecodeError as error:
@@ -183,6 +185,18 @@ def agent_toolset(session: Session) -> list:
     tools = [tool(function, name) for function, name in zip(functions, names, strict=True)]
     tools[0].close = close
     return tools
+
+
+def shown(path: str, content: bytes, start: int, end: int) -> str:
+    """Returns lines of a file. Like in the SDK, an end below 1 is that of the file."""
+    lines = list(io.StringIO(content.decode(errors="replace"), newline="\n"))
+    text = "".join(lines[max(start - 1, 0) : end if end > 0 else None])
+    if len(text.encode()) > DEFAULT_MAX_FILE_BYTES:
+        raise ToolError(
+            f"read: {path}: more than {DEFAULT_MAX_FILE_BYTES} bytes of {len(lines)} lines; "
+            "use view_range to read fewer lines, e.g. [1, 500]"
+        )
+    return text
 
 
 def searched(result: dict, *, no_match: int) -> str:

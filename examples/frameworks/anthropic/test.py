@@ -10,9 +10,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import httpx2
 from anthropic import AsyncAnthropic, DefaultAsyncHttpxClient
 from anthropic.lib.environments import EnvironmentWorker
+from anthropic.lib.tools import ToolError
 
 from agent_tools import Session, agent_toolset, open_toolset
-from check import assert_refused, assert_stored, begun, endless, nothing_left, outside
+from check import (
+    assert_refused, assert_stored, begun, endless, nothing_left, outside, with_variable,
+)  # fmt: skip
 
 session = Session("anthropic")
 
@@ -111,6 +114,12 @@ async def main() -> None:
         ("bash", {"command": "echo ${word-fresh}; env; ls"}),
         ("write", {"file_path": "dot.png", "content": "not really a picture"}),
         ("read", {"file_path": "dot.png"}),
+        ("read", {"file_path": "d/report.txt", "view_range": [2, -1]}),
+        ("read", {"file_path": "d/report.txt", "view_range": [0, 0]}),
+        ("write", {"file_path": "large", "content": "a\fb\n" + "y\n" * 150_000}),
+        ("read", {"file_path": "large", "view_range": [2, 2]}),
+        ("read", {"file_path": "large"}),
+        ("read", {"file_path": "large", "view_range": [150001, -1]}),
     )
     assert found[0]["is_error"] and found[1]["is_error"]
     assert_refused(text(found[0]))
@@ -129,6 +138,32 @@ async def main() -> None:
     assert fresh.startswith("fresh") and "AGENT_TOOLS_HOME" not in fresh, fresh
     assert "injected" not in fresh, fresh
     assert found[13]["content"][0]["source"]["media_type"] == "image/png", found[13]
+
+    assert text(found[14]) == "2\n3\n" and text(found[15]) == "1\n2\n3\n", found[14:16]
+    assert text(found[17]) == "y\n", found[17]
+    assert found[18]["is_error"] and "view_range" in text(found[18]), found[18]
+    assert text(found[19]) == "y\n", found[19]
+
+    # An edit keeps the value of a variable that no result shows.
+    with_variable("APIKEY", "topsecretvalue")
+    _, edited, seen, kept = await results(
+        ("bash", {"command": "echo k=topsecretvalue > c.ini; echo mode=debug >> c.ini"}),
+        ("edit", {"file_path": "c.ini", "old_string": "=debug", "new_string": "=prod"}),
+        ("read", {"file_path": "c.ini"}),
+        ("bash", {"command": "grep -c topsecretvalue c.ini"}),
+    )
+    assert "topsecretvalue" not in text(edited), edited
+    assert text(seen) == "k=[redacted:APIKEY]\nmode=prod\n", seen
+    assert text(kept).splitlines()[0] == "1", kept
+
+    # The text of an error reaches the model.
+    for call in Session("bad id!").bash("true"), Session("bad id!").run("read-file", "f"):
+        try:
+            await call
+        except ToolError as error:
+            assert "bad id!" in str(error), error
+        else:
+            raise AssertionError("a session with an invalid id")
 
     # A cancelled call leaves nothing behind, and neither does one that is ended at its time limit.
     command, word = endless()

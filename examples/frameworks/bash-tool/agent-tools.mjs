@@ -23,6 +23,7 @@ export async function openSandbox(options) {
     const { code, stdout, stderr } = await execute(program, [...args, '--', command], { signal });
     if (stdout.length === 0) throw new Error(stderr || `agent-tools ended with ${code}`);
     const result = JSON.parse(stdout.toString());
+    if (result.error) throw new Error(result.error);
     // Links of the changed files follow the command's own output. `artifacts` has them too, and
     // bash-tool passes it on to the model.
     const links = result.artifacts.length > 0 ? result.stdout.lastIndexOf(LINKS) : -1;

@@ -58,6 +58,9 @@ assert.equal(read.output.content, 'export {};\none\n');
 // The model read the link.
 assert.ok(JSON.stringify(model.doGenerateCalls[4].prompt).includes(made.output.artifacts[0].url));
 
+// An error has its text.
+await assert.rejects(openSandbox({ session: 'bad id!' }), /bad id!/);
+
 // A signal of the application ends the command.
 const abort = new AbortController();
 const aborting = await openSandbox({ session: 'bash-tool', signal: abort.signal });

@@ -19,6 +19,7 @@ from deepagents.backends.protocol import (
 from deepagents.backends.sandbox import BaseSandbox
 
 LINKS = "\n\n[artifacts]\n"
+INVALID_USAGE = 2
 
 
 class AgentToolsBackend(BaseSandbox):
@@ -125,9 +126,10 @@ class AgentToolsBackend(BaseSandbox):
 def response(ran: tuple[int, bytes, str]) -> tuple[ExecuteResponse, str]:
     """Returns the result of a command, and links of the files that it changed."""
     code, stdout, error = ran
-    if not stdout:
-        return ExecuteResponse(output=error, exit_code=code), ""
-    result = json.loads(stdout)
+    result = json.loads(stdout) if stdout else {"error": error}
+    if "error" in result:
+        # deepagents shows a `ValueError` to the model, as the error of a parameter.
+        raise (ValueError if code == INVALID_USAGE else RuntimeError)(result["error"])
     output, links = result["stdout"], ""
     if result["artifacts"] and LINKS in output:
         output, links = output.rsplit(LINKS, 1)

@@ -73,6 +73,20 @@ async def main() -> None:
     assert errors == [None, "file_not_found", "is_directory", "invalid_path"], errors
     assert backend.execute("exit 3").exit_code == 3
     assert backend.execute("sleep 60", timeout=1).exit_code == 124
+
+    # An error has its text.
+    (refused,) = await results(backend, ("execute", {"command": "true", "timeout": 0}))
+    assert "expected a number of seconds above 0" in refused, refused
+    for attempt, expected in [
+        (lambda: AgentToolsBackend("bad id!"), "bad id!"),
+        (lambda: backend.execute("true", timeout=0), "above 0"),
+    ]:
+        try:
+            attempt()
+        except ValueError as error:
+            assert expected in str(error), error
+        else:
+            raise AssertionError(expected)
     print("passed")
 
 

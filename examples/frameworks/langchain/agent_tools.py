@@ -40,9 +40,11 @@ class AgentToolsExecutionPolicy(BaseExecutionPolicy):
         identity = ["--session", self.session, "--user", self.user]
         command = [self.program, "--json", *verb.split(), *identity, *arguments]
         ran = subprocess.run(command, capture_output=True, stdin=subprocess.DEVNULL)
-        if not ran.stdout:
-            raise RuntimeError(ran.stderr.decode(errors="replace").strip())
-        return json.loads(ran.stdout)
+        error = ran.stderr.decode(errors="replace").strip()
+        result = json.loads(ran.stdout) if ran.stdout else {"error": error}
+        if "error" in result:
+            raise RuntimeError(result["error"])
+        return result
 
     def spawn(
         self, *, workspace: Path, env: Mapping[str, str], command: Sequence[str]

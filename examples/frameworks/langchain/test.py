@@ -79,6 +79,14 @@ async def main() -> None:
     await gone(word)
     assert time.monotonic() - begin < policy.command_timeout
     await nothing_left(word)
+
+    # An error has its text.
+    try:
+        AgentToolsExecutionPolicy(session="bad id!")
+    except RuntimeError as error:
+        assert "bad id!" in str(error), error
+    else:
+        raise AssertionError("a session with an invalid id")
     print("passed")
 
 

@@ -69,13 +69,9 @@ class AgentToolsSession {
   async exec({ cmd, workdir, tty, runAs }) {
     if (tty) throw new Error('agent-tools cannot give a terminal to a command');
     if (runAs) throw new Error('every command of a session runs as the same user');
-    const variables = Object.entries(this.#environment).map(([name, value]) => {
-      if (!/^[A-Za-z_]\w*$/.test(name)) throw new Error(`${name} is no name of a variable`);
-      return `export ${name}=${quote(value)}\n`;
-    });
     const enter = workdir ? `cd -- ${quote(workdir)} || exit\n` : '';
     const begin = performance.now();
-    const result = await this.bash(variables.join('') + enter + cmd);
+    const result = await this.bash(enter + cmd);
     const { stdout, stderr, exitCode, artifacts, links } = result;
     const wallTimeSeconds = (performance.now() - begin) / 1000;
     const output = stdout + stderr;
@@ -89,9 +85,7 @@ class AgentToolsSession {
   }
 
   async readFile({ path, maxBytes }) {
-    const { code, stdout, stderr } = await this.#execute('read-file', ['--', this.#inside(path)]);
-    if (code !== 0) throw new Error(stderr);
-    return new Uint8Array(stdout.subarray(0, maxBytes));
+    return new Uint8Array((await this.#read(path)).subarray(0, maxBytes));
   }
 
   async pathExists(path) {
@@ -110,7 +104,8 @@ class AgentToolsSession {
   }
 
   createEditor() {
-    const read = async (path) => new TextDecoder().decode(await this.readFile({ path }));
+    // The file keeps the values of variables, which no result shows.
+    const read = async (path) => (await this.#read(path, '--no-redact')).toString();
     return {
       createFile: async ({ path, diff }) => {
         if (await this.pathExists(path)) throw new Error(`${path} exists`);
@@ -141,10 +136,13 @@ class AgentToolsSession {
 
   async bash(script) {
     const timeout = String(this.#options.timeoutSeconds);
-    const args = ['--json', '--timeout', timeout, '--', script];
-    const { code, stdout, stderr } = await this.#execute('bash', args);
+    // Neither the log of the session nor a list of processes shows the values.
+    const args = ['--json', '--timeout', timeout, '--env-file', '-', '--', script];
+    const environment = JSON.stringify(this.#environment);
+    const { code, stdout, stderr } = await this.#execute('bash', args, environment);
     if (stdout.length === 0) throw new Error(stderr || `agent-tools ended with ${code}`);
     const result = JSON.parse(stdout.toString());
+    if (result.error) throw new Error(result.error);
     // Links of the changed files follow the command's own output.
     const end = result.artifacts.length > 0 ? result.stdout.lastIndexOf(LINKS) : -1;
     if (end < 0) return { ...result, links: '' };
@@ -157,6 +155,13 @@ class AgentToolsSession {
     const relative = posix.relative(this.directory, posix.resolve(this.directory, path));
     if (relative !== '..' && !relative.startsWith('../')) return relative || '.';
     throw new Error(`${path} is outside the session directory ${this.directory}`);
+  }
+
+  async #read(path, ...options) {
+    const args = [...options, '--', this.#inside(path)];
+    const { code, stdout, stderr } = await this.#execute('read-file', args);
+    if (code !== 0) throw new Error(stderr);
+    return stdout;
   }
 
   async #write(path, content) {

@@ -1,9 +1,11 @@
 /** Runs an agent of the real SDK in a session, with a model whose answers are fixed. */
 import assert from 'node:assert/strict';
 import { Runner } from '@openai/agents-core';
-import { SandboxAgent } from '@openai/agents-core/sandbox';
+import { Manifest, SandboxAgent } from '@openai/agents-core/sandbox';
 import { ScriptedModel, assistantMessage, functionCall } from '@openai/agents-core/testing';
-import { assertRefused, assertStored, begun, endless, nothingLeft, outside } from '../check.mjs';
+import {
+  assertInNoLog, assertRefused, assertStored, begun, endless, nothingLeft, outside, withVariable,
+} from '../check.mjs';
 import { AgentToolsClient } from './agent-tools.mjs';
 
 const runner = new Runner({ tracingDisabled: true });
@@ -46,6 +48,22 @@ async function read(path) {
   await session.close();
   return new TextDecoder().decode(bytes);
 }
+
+// Values of the environment are not recorded, and a change of a file keeps values of variables.
+withVariable('APIKEY', 'topsecretvalue');
+const manifest = new Manifest({ environment: { DB_PASSWORD: "it's hunter2" } });
+const session = await new AgentToolsClient({ session: 'openai' }).create(manifest);
+const make = 'echo "k=topsecretvalue" > c.ini; echo mode=debug >> c.ini; echo $DB_PASSWORD';
+assert.equal((await session.exec({ cmd: make })).stdout, "it's hunter2\n");
+assertInNoLog('openai', 'hunter2');
+const diff = '@@\n-mode=debug\n+mode=prod\n';
+await session.createEditor().updateFile({ path: 'c.ini', diff });
+assert.equal(await read('c.ini'), 'k=[redacted:APIKEY]\nmode=prod\n');
+assert.equal((await session.exec({ cmd: 'grep -c topsecretvalue c.ini' })).stdout, '1\n');
+await session.close();
+
+// An error has its text.
+await assert.rejects(new AgentToolsClient({ session: 'bad id!' }).create(), /bad id!/);
 
 // An aborted run leaves nothing behind.
 const { command, word } = endless();

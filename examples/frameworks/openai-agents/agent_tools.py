@@ -7,7 +7,6 @@ import asyncio
 import io
 import json
 import os
-import re
 import shlex
 from pathlib import Path
 from typing import Literal
@@ -54,16 +53,13 @@ class AgentToolsSession(BaseSandboxSession):
     ) -> ExecResult:
         seconds = self.state.options.timeout_seconds if timeout is None else timeout
         script = shlex.join(str(word) for word in command)
-        environment = await self.state.manifest.environment.resolve()
-        for name, value in environment.items():
-            if not re.fullmatch(r"[A-Za-z_]\w*", name, re.ASCII):
-                raise ValueError(f"{name!r} is no name of a variable")
-            script = f"export {name}={shlex.quote(value)}\n{script}"
-        arguments = ["--json", "--timeout", str(seconds), "--", script]
-        _, stdout, error = await self._run("bash", *arguments)
-        if not stdout:
-            raise ExecTransportError(command=command, message=error)
-        result = json.loads(stdout)
+        # Neither the log of the session nor a list of processes shows the values.
+        environment = json.dumps(await self.state.manifest.environment.resolve()).encode()
+        arguments = ["--json", "--timeout", str(seconds), "--env-file", "-", "--", script]
+        _, stdout, error = await self._run("bash", *arguments, input=environment)
+        result = json.loads(stdout) if stdout else {"error": error}
+        if "error" in result:
+            raise ExecTransportError(command=command, message=result["error"])
         if result.get("timedOut"):
             raise ExecTimeoutError(command=command, timeout_s=seconds)
         output, notes = result["stdout"], result["stderr"]
@@ -128,10 +124,11 @@ class AgentToolsClient(BaseSandboxClient[AgentToolsOptions]):
     async def create(
         self, *, snapshot=None, manifest: Manifest | None = None, options: AgentToolsOptions
     ) -> SandboxSession:
-        code, stdout, error = await run(options, "bash", "--json", "--", "pwd")
-        if code != 0:
-            raise ExecTransportError(command=["pwd"], message=error)
-        root = json.loads(stdout)["stdout"].strip()
+        _, stdout, error = await run(options, "bash", "--json", "--", "pwd")
+        result = json.loads(stdout) if stdout else {"error": error}
+        if "error" in result:
+            raise ExecTransportError(command=["pwd"], message=result["error"])
+        root = result["stdout"].strip()
         manifest = (manifest or Manifest()).model_copy(update={"root": root}, deep=True)
         self._validate_manifest_for_create(manifest)
         # The SDK's default stores nothing, because the session keeps its files itself.

@@ -7,12 +7,17 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from agents import RunConfig, Runner
-from agents.sandbox import SandboxAgent, SandboxRunConfig
-from agents.sandbox.errors import InvalidManifestPathError, WorkspaceReadNotFoundError
+from agents.sandbox import Manifest, SandboxAgent, SandboxRunConfig
+from agents.sandbox.errors import (
+    ExecTransportError, InvalidManifestPathError, WorkspaceReadNotFoundError,
+)  # fmt: skip
+from agents.sandbox.manifest import Environment
 from agents.testing import ScriptedModel, assistant_message, function_call
 
 from agent_tools import AgentToolsClient, AgentToolsOptions
-from check import assert_refused, assert_stored, begun, endless, link, nothing_left, outside
+from check import (
+    assert_in_no_log, assert_refused, assert_stored, begun, endless, link, nothing_left, outside,
+)  # fmt: skip
 
 options = AgentToolsOptions(session="openai")
 
@@ -69,6 +74,22 @@ async def main() -> None:
             except expected:
                 continue
             raise AssertionError(path)
+
+    # Values of the environment are not recorded.
+    manifest = Manifest(environment=Environment(value={"DB_PASSWORD": "it's hunter2"}))
+    client = AgentToolsClient()
+    async with await client.create(manifest=manifest, options=options) as session:
+        ran = await session.exec("echo $DB_PASSWORD", shell=True)
+        assert ran.stdout == b"it's hunter2\n", ran
+    assert_in_no_log(options.session, "hunter2")
+
+    # An error has its text.
+    try:
+        await client.create(options=AgentToolsOptions(session="bad id!"))
+    except ExecTransportError as error:
+        assert "bad id!" in str(error), error
+    else:
+        raise AssertionError("a session with an invalid id")
     print("passed")
 
 

@@ -77,7 +77,7 @@ impl Unpacking {
         let mut archive = Archive::new(&mut spool);
         let entries = archive.entries().map_err(|error| unreadable(&error))?;
         if let Some(path) = &self.location.relative {
-            self.create_directory(path)?;
+            self.create_directory(path, 0o755)?;
         }
         let mut planned = plan.iter();
         for entry in entries {
@@ -100,7 +100,12 @@ impl Unpacking {
         let dir = self.dir()?;
         let failed = |source| ToolError::File { source };
         match kind {
-            PlannedKind::Directory => self.create_directory(path),
+            PlannedKind::Directory => {
+                let mode = entry.header().mode().ok().map(|mode| mode & 0o777);
+                let mode = mode.and_then(|mode| u16::try_from(mode).ok());
+                // The engine reads what it mirrors.
+                self.create_directory(path, mode.unwrap_or(0o755) | 0o700)
+            }
             PlannedKind::File { size } => self.write(entry, path, *size),
             PlannedKind::Symlink { target } => {
                 let place = dir.place_with_parents(path).map_err(failed)?;
@@ -117,11 +122,11 @@ impl Unpacking {
         }
     }
 
-    fn create_directory(&self, path: &RelativePath) -> Result<(), ToolError> {
+    fn create_directory(&self, path: &RelativePath, mode: u16) -> Result<(), ToolError> {
         let failed = |source| ToolError::File { source };
         let place = self.dir()?.place_with_parents(path).map_err(failed)?;
         self.check(|| place.real_path(), path)?;
-        place.create_directory(0o755).map(drop).map_err(failed)
+        place.create_directory(mode).map(drop).map_err(failed)
     }
 
     fn write<R: Read>(

@@ -8,7 +8,7 @@ use rmcp::model::{
     SKILL_MD, Skill, SkillResource, SkillResources,
 };
 use sandbox_core::{FileKind, RelativePath};
-use skill_store::{FrontMatter, SKILLS_DIRECTORY};
+use skill_store::{FrontMatter, InstalledSkill, SKILLS_DIRECTORY};
 
 use crate::error_kind::ErrorKind;
 use crate::files::{ListOptions, ListedEntry};
@@ -63,6 +63,9 @@ pub(super) async fn read(session: &Session, uri: &str) -> Result<ReadResourceRes
             }]))
         }
         Err(error) if error.kind() == ErrorKind::NotFound => Err(unknown()),
+        Err(error) if matches!(error.kind(), ErrorKind::InvalidInput | ErrorKind::Denied) => {
+            Err(ErrorData::invalid_params(error.message(), None))
+        }
         Err(error) => Err(ErrorData::internal_error(error.message(), None)),
     }
 }
@@ -76,7 +79,7 @@ pub(super) async fn read_directory(
         let uri = shown(session, uri);
         ErrorData::invalid_params(format!("there is no directory {uri} of a skill"), None)
     };
-    let path = path_of(session, uri).ok_or_else(unknown)?;
+    let path = path_of(session, uri.trim_end_matches('/')).ok_or_else(unknown)?;
     let entries = entries(session, &path).await.ok_or_else(unknown)?;
     let resources = entries.into_iter().filter_map(|ListedEntry { name, stat, .. }| {
         let uri = uri_of(&format!("{path}/{name}"));
@@ -99,7 +102,7 @@ pub(super) async fn read_directory(
 pub(super) async fn skills(session: &Session) -> Vec<Skill> {
     let mut found = Vec::new();
     for skill in session.skills() {
-        found.extend(entry(session, skill.name.as_ref()).await);
+        found.extend(entry(session, &skill).await);
     }
     found
 }
@@ -108,8 +111,10 @@ pub(super) async fn skills(session: &Session) -> Vec<Skill> {
 pub(super) async fn skill(session: &Session, uri: &str) -> Result<Skill, ErrorData> {
     let path = path_of(session, uri);
     let name = path.as_deref().and_then(|path| path.strip_suffix(SKILL_MD)?.strip_suffix('/'));
-    let found = match name {
-        Some(name) => entry(session, name).await,
+    let installed = session.skills();
+    let known = installed.iter().find(|known| Some(known.name.as_ref()) == name);
+    let found = match known {
+        Some(known) => entry(session, known).await,
         None => None,
     };
     // The entry has the URI as this server spells it, and the client expects its own.
@@ -119,8 +124,10 @@ pub(super) async fn skill(session: &Session, uri: &str) -> Result<Skill, ErrorDa
 }
 
 /// Returns the entry of a skill as it is now. A skill that breaks the specification, is too large
-/// or cannot be read has none.
-async fn entry(session: &Session, name: &str) -> Option<Skill> {
+/// or cannot be read has none. Its description is the published one, because the model reads that
+/// without asking, and an agent may have changed the file.
+async fn entry(session: &Session, installed: &InstalledSkill) -> Option<Skill> {
+    let name: &str = installed.name.as_ref();
     let (mut files, mut bytes) = (Vec::new(), 0);
     let mut front_matter = None;
     let mut directories = vec![name.to_owned()];
@@ -151,7 +158,15 @@ async fn entry(session: &Session, name: &str) -> Option<Skill> {
         }
     }
     files.sort_by(|a, b| a.uri.cmp(&b.uri));
-    let front_matter = serde_json::from_value(front_matter?.into()).ok()?;
+    let mut front_matter = front_matter?;
+    let words = |text: &str| text.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+    let now = front_matter.get("description").and_then(|text| text.as_str()).map(words);
+    if let Some(published) = &installed.description
+        && now != Some(words(published))
+    {
+        front_matter.insert("description".to_owned(), published.clone().into());
+    }
+    let front_matter = serde_json::from_value(front_matter.into()).ok()?;
     let uri = uri_of(&format!("{name}/{SKILL_MD}"));
     let skill = Skill::new(uri, front_matter, SkillResources::Files(files));
     skill.validate().is_ok().then_some(skill)

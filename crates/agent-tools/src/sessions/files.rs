@@ -210,16 +210,34 @@ impl SessionFiles {
     /// Returns [`CloseError`], such as [`CloseError::Pending`]. The directory then stays.
     pub async fn close_with(&self, mode: CloseMode) -> Result<CloseReport, CloseError> {
         self.run(Close::new(mode, self.opener.settings.patience), async |files, call| {
-            let opened = files.opened().map(|opened| opened.conflicts.clone()).unwrap_or_default();
             let mut report = files.close(call.mode(), call.patience).await?;
             files.state.unlock();
-            let opened = opened.iter();
-            let opened =
-                opened.map(|conflict| ConflictNote::new(&conflict.path, &conflict.kept_as));
-            report.conflicts.splice(..0, opened);
+            report.conflicts.splice(..0, opening_conflicts(files));
             Ok(report)
         })
         .await
+    }
+
+    /// Closes the session, or stores its changes and reports what closing it would do. Returns
+    /// `None` if another process has the session open.
+    pub(super) async fn close_unshared(
+        &self,
+        is_dry_run: bool,
+    ) -> Option<Result<CloseReport, CloseError>> {
+        let link = self.link.lock().await;
+        let FilesLink::Local { workspace, .. } = &*link else { return None };
+        let patience = self.opener.settings.patience;
+        let mut closed = match is_dry_run {
+            true => workspace.check_close(patience).await,
+            false => workspace.close(CloseMode::KeepPending, patience).await,
+        };
+        if let Ok(report) = &mut closed {
+            report.conflicts.splice(..0, opening_conflicts(workspace));
+            if !is_dry_run {
+                workspace.state.unlock();
+            }
+        }
+        Some(closed)
     }
 
     /// Deletes the session everywhere, for good; see [`Sessions::delete`](crate::Sessions::delete).
@@ -273,4 +291,10 @@ impl SessionFiles {
             })?;
         }
     }
+}
+
+/// Returns the conflicts from opening the mirror.
+fn opening_conflicts(files: &Workspace) -> Vec<ConflictNote> {
+    let conflicts = files.opened().into_iter().flat_map(|opened| &opened.conflicts);
+    conflicts.map(|conflict| ConflictNote::new(&conflict.path, &conflict.kept_as)).collect()
 }

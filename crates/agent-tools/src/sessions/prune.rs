@@ -2,9 +2,12 @@
 
 use std::time::{Duration, SystemTime};
 
-use sandbox_core::{SessionId, UserId};
+use std::sync::Arc;
+
+use sandbox_core::{SessionId, UserId, with_causes};
 
 use super::Sessions;
+use super::files::SessionFiles;
 use super::overview::ages;
 use crate::home::{LocalState, StateDir, StateError};
 use crate::sharing::Claim;
@@ -21,7 +24,8 @@ pub struct PruneOptions {
     pub unused_for: Option<Duration>,
     /// The user whose sessions are closed; `None` stands for all users.
     pub user: Option<UserId>,
-    /// True to report what would be done, and to do nothing.
+    /// True to report what would be closed and removed, and to remove nothing. The changes of old
+    /// sessions are stored all the same, because a session stays if they cannot be.
     pub is_dry_run: bool,
 }
 
@@ -30,7 +34,7 @@ pub struct PruneOptions {
 #[non_exhaustive]
 pub struct PruneReport {
     /// The sessions that were closed, with what was deleted without a copy in the store, such as
-    /// files that a rule ignores. In a dry run, the reports are empty.
+    /// files that a rule ignores. In a dry run, these would be closed.
     pub closed: Vec<(SessionId, CloseReport)>,
     /// The sessions that are old and stay, with reasons.
     pub kept: Vec<(SessionId, String)>,
@@ -88,18 +92,22 @@ impl Sessions {
         Ok(report)
     }
 
-    /// Closes a session unless a process has it open.
+    /// Closes a session unless a process has it open. No process can open it meanwhile.
     async fn close_unused(&self, id: &SessionId, is_dry_run: bool) -> Result<CloseReport, String> {
-        let claim = Claim::try_new(self.home(), id);
-        match claim.map_err(|error| sandbox_core::with_causes(&error))? {
+        let is_open = || Err("a process has it open".to_owned());
+        // A process that is busy would let this call wait.
+        match Claim::try_new(self.home(), id).map_err(|error| with_causes(&error))? {
             Some(claim) => drop(claim),
-            None => return Err("a process has it open".to_owned()),
+            None => return is_open(),
         }
-        if is_dry_run {
-            return Ok(CloseReport::default());
+        let files = SessionFiles::open(Arc::clone(&self.opener), id).await;
+        let files = files.map_err(|error| with_causes(&error))?;
+        let Some(closed) = files.close_unshared(is_dry_run).await else { return is_open() };
+        if is_dry_run || closed.is_err() {
+            // Another machine can open what stays here.
+            files.release().await;
         }
-        let closed = self.close(id).await;
-        closed.map_err(|error| sandbox_core::with_causes(&error))
+        closed.map_err(|error| with_causes(&error))
     }
 
     /// Removes state of which nothing else is here, and files that a killed process was writing.

@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use artifact_sync::internal::remove_rest;
 use artifact_sync::{
-    CloseMode, IgnoreReason, Ignored, Mirror, Pending, SkipReason, Skipped, SyncError, SyncReport,
+    CloseMode, ConflictCopy, IgnoreReason, Ignored, Mirror, Pending, SkipReason, Skipped,
+    SyncError, SyncReport,
 };
 use sandbox_core::internal::{blocking, mount_points_below};
 use sandbox_core::{FileError, SessionDir};
@@ -106,12 +107,8 @@ impl Workspace {
             return Err(CloseError::MountPoint { id: self.id.clone(), path });
         }
         let Some(mirror) = &self.mirror else {
-            if mode == CloseMode::KeepPending && self.has_files() {
-                let id = self.id.clone();
-                return Err(match self.state.dir().is_claimed() {
-                    true => CloseError::OnlyCopy { id },
-                    false => CloseError::Unclaimed { id },
-                });
+            if mode == CloseMode::KeepPending {
+                self.check_empty()?;
             }
             let loss = match self.state.dir().is_claimed() {
                 true => Loss::NoStore,
@@ -137,6 +134,41 @@ impl Workspace {
         Ok(report)
     }
 
+    /// Uploads pending changes, and reports what [`close`](Self::close) would delete without a
+    /// copy, or why the session would stay.
+    ///
+    /// # Errors
+    /// Returns [`CloseError`] if the session would stay.
+    pub(crate) async fn check_close(
+        &self,
+        patience: Option<Duration>,
+    ) -> Result<CloseReport, CloseError> {
+        if let Some(path) = self.mount_point()? {
+            return Err(CloseError::MountPoint { id: self.id.clone(), path });
+        }
+        let Some(mirror) = &self.mirror else {
+            self.check_empty()?;
+            return Ok(CloseReport::default());
+        };
+        let mode = CloseMode::KeepPending;
+        let SyncReport { skipped, conflicts, .. } = self.settle(mirror, mode, patience).await?;
+        let ignored = ignored_content(mirror).await;
+        let conflicts = conflict_notes(&conflicts);
+        Ok(CloseReport { ignored, skipped, conflicts, ..CloseReport::default() })
+    }
+
+    /// Refuses a session with files and without a store.
+    fn check_empty(&self) -> Result<(), CloseError> {
+        if !self.has_files() {
+            return Ok(());
+        }
+        let id = self.id.clone();
+        Err(match self.state.dir().is_claimed() {
+            true => CloseError::OnlyCopy { id },
+            false => CloseError::Unclaimed { id },
+        })
+    }
+
     async fn close_mirror(
         &self,
         mirror: &Arc<Mirror>,
@@ -144,14 +176,35 @@ impl Workspace {
         patience: Option<Duration>,
     ) -> Result<CloseReport, CloseError> {
         let mut patience = limited(mode, patience, mode.limit(Duration::MAX));
-        let failed = |source| match source {
-            SyncError::StoreReplaced { number } => {
-                WorkspaceError::StoreLost { id: self.id.clone(), number }.into()
-            }
-            source => CloseError::Store { id: self.id.clone(), source },
+        let SyncReport { conflicts, pending, .. } = self.settle(mirror, mode, patience).await?;
+        if !pending.is_empty() {
+            patience = limited(mode, patience, LAST_PATIENCE);
+        }
+        let ignored = ignored_content(mirror).await;
+        let closed = match patience {
+            Some(patience) => mirror.close_within(mode, patience).await,
+            None => mirror.close(mode).await,
         };
-        let SyncReport { skipped, conflicts, pending, .. } =
-            flush(mirror, patience).await.map_err(failed)?;
+        let closed = closed.map_err(|error| match error {
+            artifact_sync::CloseError::Pending { pending } => self.pending_error(&pending),
+            artifact_sync::CloseError::Sync { source } => self.store_error(source),
+            _ => self.pending_error(&[]),
+        })?;
+        let conflicts = conflict_notes(&conflicts);
+        let artifact_sync::CloseReport { skipped, discarded, .. } = closed;
+        Ok(CloseReport { ignored, skipped, discarded, conflicts })
+    }
+
+    /// Uploads pending changes. Fails if they must be kept and the store does not have all of them.
+    async fn settle(
+        &self,
+        mirror: &Arc<Mirror>,
+        mode: CloseMode,
+        patience: Option<Duration>,
+    ) -> Result<SyncReport, CloseError> {
+        let flushed = flush(mirror, patience).await;
+        let report = flushed.map_err(|source| self.store_error(source))?;
+        let SyncReport { skipped, pending, .. } = &report;
         let mut unstorable = skipped.iter().filter(|skipped| holds_content(&skipped.reason));
         if mode == CloseMode::KeepPending
             && let Some(first) = unstorable.next()
@@ -164,38 +217,18 @@ impl Workspace {
             });
         }
         if mode == CloseMode::KeepPending && !pending.is_empty() {
-            return Err(self.pending_error(&pending));
+            return Err(self.pending_error(pending));
         }
-        if !pending.is_empty() {
-            patience = limited(mode, patience, LAST_PATIENCE);
+        Ok(report)
+    }
+
+    fn store_error(&self, source: SyncError) -> CloseError {
+        match source {
+            SyncError::StoreReplaced { number } => {
+                WorkspaceError::StoreLost { id: self.id.clone(), number }.into()
+            }
+            source => CloseError::Store { id: self.id.clone(), source },
         }
-        let ignored = {
-            let mirror = Arc::clone(mirror);
-            blocking(move || {
-                let ignored = mirror.ignored().into_iter().filter(|ignored| ignored.files > 0);
-                let with_copy = |ignored: Ignored| {
-                    let has_stored_version = mirror.has_file_below(&ignored.path);
-                    IgnoredContent { has_stored_version, ..ignored.into() }
-                };
-                ignored.map(with_copy).collect()
-            })
-            .await
-        };
-        let closed = match patience {
-            Some(patience) => mirror.close_within(mode, patience).await,
-            None => mirror.close(mode).await,
-        };
-        let closed = closed.map_err(|error| match error {
-            artifact_sync::CloseError::Pending { pending } => self.pending_error(&pending),
-            artifact_sync::CloseError::Sync { source } => failed(source),
-            _ => self.pending_error(&[]),
-        })?;
-        let conflicts = conflicts.iter();
-        let conflicts = conflicts
-            .map(|conflict| ConflictNote::new(&conflict.path, &conflict.kept_as))
-            .collect();
-        let artifact_sync::CloseReport { skipped, discarded, .. } = closed;
-        Ok(CloseReport { ignored, skipped, discarded, conflicts })
     }
 
     /// Returns where another file system is mounted below the directory, also in an ignored one.
@@ -276,6 +309,24 @@ impl Workspace {
         let Ok(mut entries) = std::fs::read_dir(self.dir.path()) else { return true };
         entries.any(|entry| entry.map_or(true, |entry| entry.file_name() != SKILLS_DIRECTORY))
     }
+}
+
+fn conflict_notes(conflicts: &[ConflictCopy]) -> Vec<ConflictNote> {
+    conflicts.iter().map(|conflict| ConflictNote::new(&conflict.path, &conflict.kept_as)).collect()
+}
+
+/// Returns the content of files that a rule ignores.
+async fn ignored_content(mirror: &Arc<Mirror>) -> Vec<IgnoredContent> {
+    let mirror = Arc::clone(mirror);
+    blocking(move || {
+        let ignored = mirror.ignored().into_iter().filter(|ignored| ignored.files > 0);
+        let with_copy = |ignored: Ignored| {
+            let has_stored_version = mirror.has_file_below(&ignored.path);
+            IgnoredContent { has_stored_version, ..ignored.into() }
+        };
+        ignored.map(with_copy).collect()
+    })
+    .await
 }
 
 /// Returns whether deleting a skipped file loses content that an agent has made.

@@ -1,6 +1,8 @@
 //! The contract of the command, which scripts rely on.
 
+mod clients;
 mod configuration;
+mod copying;
 mod doctor;
 mod files;
 mod interfaces;

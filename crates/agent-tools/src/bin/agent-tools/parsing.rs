@@ -81,6 +81,11 @@ impl Parsed {
         if result.as_ref().is_err_and(|error| error.kind() == ErrorKind::UnknownArgument) {
             let command = with_options_of_scripts(command.clone());
             let relaxed = command.clone().try_get_matches();
+            if let Some(error) =
+                relaxed.as_ref().ok().and_then(|found| late_option(&command, found))
+            {
+                return Self { command, result: Err(error) };
+            }
             if !relaxed.as_ref().is_ok_and(script_is_option) {
                 return Self { command, result: relaxed };
             }
@@ -94,26 +99,55 @@ impl Parsed {
     }
 }
 
+/// The subcommands that run a script, whose words the command line may have one by one.
+const SCRIPTS: [&str; 3] = ["bash", "shell", "wrap"];
+
 /// Lets the words of a script be options that this program does not have, as in `bash ls -la`.
 /// Then no option of this program can follow.
 fn with_options_of_scripts(command: Command) -> Command {
     let any = |argument: Arg| argument.trailing_var_arg(true).allow_hyphen_values(true);
     let change = |script: Command| script.mut_arg("command", any);
-    command.mut_subcommand("bash", change).mut_subcommand("shell", change)
+    SCRIPTS.iter().fold(command, |command, name| command.mut_subcommand(name, change))
 }
 
 /// Returns whether a script begins with an option, which is one of this program then.
 fn script_is_option(matches: &ArgMatches) -> bool {
-    let Some(("bash" | "shell", script)) = matches.subcommand() else { return false };
+    let found = matches.subcommand().filter(|(name, _)| SCRIPTS.contains(name));
+    let Some((_, script)) = found else { return false };
     let mut words = script.get_raw("command").into_iter().flatten();
     words.next().is_some_and(|word| word.as_bytes().starts_with(b"-"))
+}
+
+/// Returns an error for an option of this program behind one that only the script can have. Both
+/// would go to the script, which then might run in another session than the one that is named.
+fn late_option(command: &Command, matches: &ArgMatches) -> Option<Error> {
+    let (name, script) = matches.subcommand().filter(|(name, _)| SCRIPTS.contains(name))?;
+    let mut command = command.clone();
+    command.build();
+    let command = command.find_subcommand_mut(name)?;
+    let words = script.get_raw("command").into_iter().flatten();
+    let words: Vec<_> = words.map(|word| word.to_string_lossy()).collect();
+    let begin = words.iter().position(|word| word.len() > 1 && word.starts_with('-'))?;
+    let (foreign, rest) = words[begin..].split_first().filter(|_| begin > 0)?;
+    let mut rest = rest.iter().take_while(|word| *word != "--");
+    let own = rest.find_map(|word| {
+        let long = word.strip_prefix("--")?.split('=').next()?;
+        let mut options = command.get_arguments();
+        options.any(|option| option.get_long() == Some(long)).then(|| format!("--{long}"))
+    })?;
+    let message = format!(
+        "{own} is an option of agent-tools, but follows {foreign}, which is one of the script; put \
+         `--` before the script: options of agent-tools before it, as in `agent-tools {name} {own} \
+         … -- {} {foreign} …`",
+        words[0]
+    );
+    Some(command.error(ErrorKind::ArgumentConflict, message))
 }
 
 /// Replaces the advice to put `--` before an option, which would not have the effect of the option.
 fn improve(error: &mut Error) {
     let text = error.to_string();
-    let has_script =
-        ["bash", "shell", "wrap"].iter().any(|name| text.contains(&format!("agent-tools {name} ")));
+    let has_script = SCRIPTS.iter().any(|name| text.contains(&format!("agent-tools {name} ")));
     let Some(ContextValue::StyledStrs(mut tips)) = error.remove(ContextKind::Suggested) else {
         return;
     };

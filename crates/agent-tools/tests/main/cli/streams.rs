@@ -85,6 +85,43 @@ fn words_are_joined_and_options_come_before_or_after_them() {
 }
 
 #[test]
+fn an_option_behind_one_of_the_script_is_refused_and_the_separator_is_named() {
+    let cli = Cli::new();
+    for verb in ["bash", "wrap"] {
+        let late = cli.run(&[verb, "ls", "-a", "--session", "other"]);
+        assert_eq!(late.code, 2, "{}", late.stderr);
+        let expected = "--session is an option of agent-tools, but follows -a";
+        assert!(late.stderr.contains(expected), "{}", late.stderr);
+        let advised = format!("agent-tools {verb} --session … -- ls -a …");
+        assert!(late.stderr.contains(&advised), "{}", late.stderr);
+        let passed = cli.run(&[verb, "--", "echo", "-a", "--session", "other"]).ok();
+        assert_eq!(passed.stdout, "-a --session other\n");
+        let taken = cli.run(&[verb, "pwd", "--session", "other"]).ok();
+        assert!(taken.stdout.ends_with("/other\n"), "{}", taken.stdout);
+    }
+    let late = cli.run(&["bash", "ls", "-a", "--json"]);
+    assert!(late.json()["error"].as_str().unwrap().contains("--json is"), "{}", late.stdout);
+}
+
+#[test]
+fn values_of_a_file_of_variables_are_neither_in_the_log_nor_in_a_list_of_processes() {
+    let cli = Cli::new();
+    let variables = "{\"A\": \"it's\\nhunter2\", \"B\": \"file\"}";
+    let script = "cat; echo \"$A $B\"; cat /proc/*/cmdline | tr '\\0' ' ' > lines";
+    let arguments = ["bash", "--env-file", "-", "--env", "B=own", "--", script];
+    let ran = cli.run_with(&arguments, variables).ok();
+    assert_eq!(ran.stdout, "it's\nhunter2 own\n");
+    for verb in [&["logs", "--json"][..], &["cat", "lines"]] {
+        let text = cli.run(verb).ok().stdout;
+        assert!(text.contains("bash") && !text.contains("hunter2"), "{text}");
+    }
+    let file = cli.write("variables", variables);
+    let path = file.to_str().unwrap();
+    let ran = cli.run_with(&["bash", "--env-file", path, "cat; echo $B"], "input ").ok();
+    assert_eq!(ran.stdout, "input file\n");
+}
+
+#[test]
 fn output_of_processes_that_outlive_the_shell_for_a_moment_is_not_lost() {
     let cli = Cli::new();
     for _ in 0..5 {

@@ -13,7 +13,7 @@ use std::process::ExitCode;
 use agent_tools::{FileKind, ListOptions, ListedEntry, Session, printable};
 use clap::{Args, Subcommand};
 
-use super::tools::{check_lasts, print_file};
+use super::tools::{check_lasts, not_whole, print_file};
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::options::{SessionArgs, session_path};
@@ -157,7 +157,7 @@ async fn cat(context: &Context, args: Cat) -> Result<ExitCode, Failure> {
         if context.prints_json() {
             let mut outputs = Vec::new();
             for path in &args.paths {
-                outputs.push(session.read_file(path).await.map_err(Failure::failed)?);
+                outputs.push(session.read_file(path).await.map_err(not_whole)?);
             }
             context.print(&outputs, || ())?;
         } else {

@@ -24,6 +24,10 @@ use crate::toolset_args::ToolsetArgs;
 /// The time in which requests get the reason if the session cannot be opened.
 const LAST_ANSWERS: Duration = Duration::from_millis(500);
 
+/// The problem of a server without a client.
+const NO_CLIENT: &str = "standard input ended before a request; this command is for clients of the \
+                         Model Context Protocol, which start it";
+
 /// The time limit of commands without another one.
 const USUAL_TIMEOUT: Duration = Duration::from_secs(120);
 
@@ -52,6 +56,8 @@ type OpeningResult = Result<Arc<Session>, String>;
 /// The server, whose first requests may come before the session is open.
 struct Server {
     task: Mutex<JoinHandle<Result<(), McpError>>>,
+    /// The first words of a client.
+    begun: Cell<Option<oneshot::Receiver<()>>>,
     announce: Cell<Option<oneshot::Sender<OpeningResult>>>,
 }
 
@@ -89,9 +95,14 @@ pub(crate) async fn run(context: &Context, args: McpArgs) -> Result<ExitCode, Fa
 impl Server {
     fn start(options: ServerOptions) -> Self {
         let (announce, opened) = oneshot::channel();
-        let opening = async { opened.await.unwrap_or_else(|_| Err("the server ends".to_owned())) };
+        let (begin, begun) = oneshot::channel();
+        let opening = async {
+            let _ = begin.send(());
+            opened.await.unwrap_or_else(|_| Err("the server ends".to_owned()))
+        };
         let task = tokio::spawn(serve_stdio_with(opening, options));
-        Self { task: Mutex::new(task), announce: Cell::new(Some(announce)) }
+        let task = Mutex::new(task);
+        Self { task, begun: Cell::new(Some(begun)), announce: Cell::new(Some(announce)) }
     }
 
     /// Tells the server that the session is open, or why it cannot be opened.
@@ -112,6 +123,15 @@ impl Server {
         &self,
         opening: impl Future<Output = Result<Arc<Session>, Failure>>,
     ) -> Result<Arc<Session>, Failure> {
+        // A client that never asks for anything gets no session.
+        if let Some(begun) = self.begun.take()
+            && begun.await.is_err()
+        {
+            return Err(match self.ended().await {
+                Ok(()) => Failure::ended(0),
+                Err(_) => Failure::failed_text(NO_CLIENT),
+            });
+        }
         let opened = tokio::select! {
             opened = opening => opened,
             ended = self.ended() => return Err(ended.err().unwrap_or_else(|| Failure::ended(0))),

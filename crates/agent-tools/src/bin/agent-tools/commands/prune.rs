@@ -20,7 +20,7 @@ pub(crate) struct PruneArgs {
     /// Close only the sessions of this user.
     #[arg(long, value_name = "ID", requires = "unused_for")]
     user: Option<UserId>,
-    /// Report what would be removed, and remove nothing.
+    /// Store changes, report what would be closed and removed, and remove nothing.
     #[arg(long)]
     dry_run: bool,
     #[command(flatten)]

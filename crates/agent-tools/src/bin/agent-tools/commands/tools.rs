@@ -1,6 +1,8 @@
 //! The subcommands that call one tool: `bash`, `shell`, `read-file` and `write-file`.
 
 mod bash;
+mod env_file;
+mod screen;
 mod shell;
 
 use std::process::ExitCode;
@@ -10,7 +12,7 @@ use agent_tools::{ByteRange, Session, ToolError};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use clap::{Args, Subcommand};
-use sandbox_core::SessionPath;
+use sandbox_core::{FileError, SessionPath};
 
 use crate::context::Context;
 use crate::failure::Failure;
@@ -110,7 +112,7 @@ pub(crate) async fn run(context: &Context, command: ToolCommand) -> Result<ExitC
 async fn read_file(context: &Context, args: ReadFile) -> Result<ExitCode, Failure> {
     use_session(OnSignal::Kill, context.open_existing(&args.session), async |session| {
         if context.prints_json() {
-            let output = session.read_file(&args.path).await.map_err(Failure::failed)?;
+            let output = session.read_file(&args.path).await.map_err(not_whole)?;
             context.print(&output, || ())?;
         } else {
             print_file(session, &args.path).await.map_err(Failure::failed)?;
@@ -119,6 +121,13 @@ async fn read_file(context: &Context, args: ReadFile) -> Result<ExitCode, Failur
     })
     .await
     .map_err(Failure::into_failed)
+}
+
+/// Reports a file that JSON cannot have as a whole.
+pub(super) fn not_whole(error: ToolError) -> Failure {
+    let is_large = matches!(&error, ToolError::File { source: FileError::TooLarge { .. } });
+    let failure = Failure::failed(error);
+    if is_large { failure.with_remedy("without --json, a file may have any size") } else { failure }
 }
 
 /// Prints a file of any size, part by part.

@@ -32,8 +32,9 @@ pub(crate) struct WrapArgs {
     print: bool,
     #[command(flatten)]
     times: TimeArgs,
-    /// Script for bash, whose words are joined.
-    #[arg(required = true, trailing_var_arg = true)]
+    /// Script for bash. Several words are joined by blanks; put `--` before words that are options
+    /// of this command too.
+    #[arg(required = true, value_name = "COMMAND")]
     command: Vec<OsString>,
     #[command(flatten)]
     session: SessionArgs,

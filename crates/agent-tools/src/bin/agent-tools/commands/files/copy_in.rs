@@ -27,6 +27,8 @@ pub(super) async fn copy(
 ) -> std::result::Result<Copied, Failure> {
     let source = check_source(from)?;
     let target = target(session, from, to).await?;
+    // Before any of it is copied.
+    check_size(from, source.len()).map_err(Failure::failed_text)?;
     let (dir, name) = if source.is_dir() {
         (target.clone(), String::new())
     } else {
@@ -41,7 +43,7 @@ pub(super) async fn copy(
     let writing = tokio::task::spawn_blocking(move || {
         let writer = Counted::new(File::from(OwnedFd::from(writer)), bars);
         let tar = Builder::new(BufWriter::with_capacity(BUFFER_BYTES, writer));
-        Archive { tar, omitted: Vec::new() }.write(&from, &name, &source)
+        Archive { tar, bytes: 0, omitted: Vec::new() }.write(&from, &name, &source)
     });
     let mut reader = tokio::fs::File::from_std(File::from(OwnedFd::from(reader)));
     let mut limits = TarLimits::default();
@@ -104,8 +106,19 @@ fn not_utf8() -> Failure {
     Failure::usage("the name is not UTF-8; only a command of `bash` could reach the file")
 }
 
+/// Returns the problem of a file with which a copy gets too large.
+fn check_size(path: &Path, bytes: u64) -> std::result::Result<(), String> {
+    if bytes <= MAX_BYTES {
+        return Ok(());
+    }
+    let path = path.display();
+    Err(format!("cannot copy {path}: that would be {bytes} bytes, and {MAX_BYTES} are the most"))
+}
+
 struct Archive<W: Write> {
     tar: Builder<W>,
+    /// The size of the files so far.
+    bytes: u64,
     omitted: Vec<FileNote>,
 }
 
@@ -156,6 +169,8 @@ impl<W: Write> Archive<W> {
         }
         let file = File::open(path)?;
         let size = file.metadata()?.len();
+        self.bytes = self.bytes.saturating_add(size);
+        check_size(path, self.bytes).map_err(std::io::Error::other)?;
         let mut header = header(metadata, EntryType::Regular);
         header.set_size(size);
         let mut content = file.take(size);

@@ -6,6 +6,7 @@
 use std::fs::File;
 use std::io::{Read, Result};
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use agent_tools::{FileKind, FileNote, RelativePath, Session, TarReport};
@@ -29,7 +30,14 @@ pub(super) async fn copy(
     let stat = session.stat(from).await.map_err(Failure::failed)?;
     let target = if to.is_dir() { to.join(own_name(from)?) } else { to.to_owned() };
     match stat.kind {
-        FileKind::Directory => directory(session, from, &target, bars).await,
+        FileKind::Directory => {
+            let is_new = target.symlink_metadata().is_err();
+            let copied = directory(session, from, &target, bars).await?;
+            if is_new {
+                restrict(&target, stat.mode.into()).map_err(|e| new_file::failed(&target, &e))?;
+            }
+            Ok(copied)
+        }
         FileKind::File => file(session, from, &target, bars).await,
         _ => Err(Failure::failed_text(format!("{from} is a FIFO, a socket or a device"))),
     }
@@ -71,6 +79,13 @@ async fn directory(
     let (report, omitted) =
         export(session, from, bars, move |reader| unpack(&dir, reader), failed).await?;
     Ok(copied(target, report, omitted))
+}
+
+/// Takes from others what the directory in the session does not permit them.
+fn restrict(target: &Path, mode: u32) -> Result<()> {
+    let mut permissions = target.metadata()?.permissions();
+    permissions.set_mode(permissions.mode() & (mode | 0o700));
+    std::fs::set_permissions(target, permissions)
 }
 
 /// Passes the archive of a file or directory to `read`, and returns its result.
@@ -135,7 +150,8 @@ fn unpack_entry<R: Read>(
                 let found = "a symlink in the place of a directory";
                 return Err(FileError::NotAFile { path: path.as_ref().to_owned(), found });
             }
-            place.create_directory(0o755)?;
+            // What only the owner may enter stays so. The owner can always add files.
+            place.create_directory(mode_of(entry, 0o755) | 0o700)?;
         }
         EntryType::Symlink => {
             let target = entry.link_name().map_err(io)?;
@@ -151,8 +167,7 @@ fn unpack_entry<R: Read>(
             place.create_symlink(target)?;
         }
         _ => {
-            let (mode, modified) =
-                (entry.header().mode().unwrap_or(0o644), entry.header().mtime().unwrap_or(0));
+            let (mode, modified) = (mode_of(entry, 0o644), entry.header().mtime().unwrap_or(0));
             // A symlink is replaced, and not written through.
             let place = dir.place_with_parents(path)?;
             if kind_of(&place)? == Some(FileKind::Symlink) {
@@ -160,7 +175,7 @@ fn unpack_entry<R: Read>(
             }
             let mut staged = dir.stage(path)?;
             std::io::copy(entry, &mut staged).map_err(io)?;
-            staged.set_mode(u16::try_from(mode & 0o777).unwrap_or(0o644) | 0o600)?;
+            staged.set_mode(mode)?;
             if let Ok(seconds) = i64::try_from(modified) {
                 staged.set_modified((seconds, 0))?;
             }
@@ -168,6 +183,12 @@ fn unpack_entry<R: Read>(
         }
     }
     Ok(None)
+}
+
+/// Returns the permissions of an entry.
+fn mode_of<R: Read>(entry: &Entry<'_, R>, otherwise: u16) -> u16 {
+    let mode = entry.header().mode().ok().map(|mode| mode & 0o777);
+    mode.and_then(|mode| u16::try_from(mode).ok()).unwrap_or(otherwise)
 }
 
 fn kind_of(place: &EntryPlace) -> std::result::Result<Option<FileKind>, FileError> {

@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::io::{self, IsTerminal as _, Write as _, stderr, stdin, stdout};
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,7 +17,7 @@ use sandbox_core::read_terminal;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::mpsc;
 
-use super::TimeArgs;
+use super::{TimeArgs, env_file};
 use crate::command_line;
 use crate::context::Context;
 use crate::failure::Failure;
@@ -39,6 +40,11 @@ pub(crate) struct Bash {
     max_output: Option<usize>,
     #[command(flatten)]
     place: PlaceArgs,
+    /// File of further variables of the command, a JSON object of names and texts. `-` stands for
+    /// standard input, which the command then does not get. Unlike with --env, no list of processes
+    /// shows the values.
+    #[arg(long, value_name = "FILE")]
+    env_file: Option<PathBuf>,
     /// Script for bash. Several words are joined by blanks; put `--` before words that are options
     /// of this command too.
     #[arg(required = true, value_name = "COMMAND")]
@@ -71,7 +77,12 @@ impl PlaceArgs {
     }
 }
 
-pub(super) async fn run(context: &Context, args: Bash) -> Result<ExitCode, Failure> {
+pub(super) async fn run(context: &Context, mut args: Bash) -> Result<ExitCode, Failure> {
+    let has_input = args.env_file.as_deref() != Some(Path::new(env_file::STDIN));
+    if let Some(path) = &args.env_file {
+        // Those of the command line come last and win.
+        args.place.env.splice(..0, env_file::read(path)?);
+    }
     let command = script(&args.command);
     let TimeArgs { timeout, linger } = args.times;
     // The next command has another sandbox, with a `/tmp` of its own.
@@ -96,6 +107,7 @@ pub(super) async fn run(context: &Context, args: Bash) -> Result<ExitCode, Failu
         spawn.stdin = match is_typed {
             // The keys are the answers.
             true if args.session.network.asks() => InputFrom::Nothing,
+            _ if !has_input => InputFrom::Nothing,
             true => InputFrom::Pipe,
             false => InputFrom::Descriptor(copy(stdin())?),
         };

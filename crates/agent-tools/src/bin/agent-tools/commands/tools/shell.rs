@@ -11,6 +11,7 @@ use tokio::io::AsyncReadExt;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::bash::{PlaceArgs, code, forward_keys, script, show, show_rest};
+use super::screen::Screen;
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::options::SessionArgs;
@@ -73,8 +74,11 @@ pub(super) async fn run(context: &Context, args: Shell) -> Result<ExitCode, Fail
                 },
             }
         };
-        if let Some(shown) = shown {
-            let _ = shown.await;
+        if let Some(shown) = shown
+            && let Ok(screen) = shown.await
+        {
+            // A program that was killed has left its picture.
+            let _ = show(&screen.restoring());
         }
         drop(raw);
         let output = ended.map_err(Failure::not_run)?;
@@ -85,11 +89,15 @@ pub(super) async fn run(context: &Context, args: Shell) -> Result<ExitCode, Fail
 }
 
 /// Shows what the process prints, until its terminal ends or this process has lost its own.
-async fn show_all(mut output: ProcessOutput) {
+/// Returns what the screen is then.
+async fn show_all(mut output: ProcessOutput) -> Screen {
+    let mut screen = Screen::default();
     let mut buffer = vec![0; 64 * 1024];
     while let Ok(count @ 1..) = output.read(&mut buffer).await {
+        screen.note(&buffer[..count]);
         if show(&buffer[..count]).is_err() {
-            return;
+            break;
         }
     }
+    screen
 }

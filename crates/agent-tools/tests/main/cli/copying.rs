@@ -1,0 +1,36 @@
+//! Permissions and sizes of copies.
+
+use std::fs::{File, Permissions, set_permissions};
+use std::os::unix::fs::PermissionsExt;
+
+use super::Cli;
+
+#[test]
+fn a_copy_keeps_what_only_its_owner_may_enter() {
+    let cli = Cli::new();
+    cli.run(&["bash", "mkdir -p src/priv; echo a > src/priv/a; chmod 444 src/priv/a"]).ok();
+    cli.run(&["bash", "chmod 700 src/priv; mkdir own; chmod 700 own"]).ok();
+    cli.run(&["cp", ":src", "out"]).ok();
+    cli.run(&["cp", ":own", "mine"]).ok();
+    let mode = |name: &str| cli.dir().join(name).metadata().unwrap().permissions().mode() & 0o777;
+    assert_eq!((mode("out/priv"), mode("out/priv/a"), mode("mine")), (0o700, 0o444, 0o700));
+    // Into a session, too.
+    set_permissions(cli.dir().join("out/priv"), Permissions::from_mode(0o750)).unwrap();
+    cli.run(&["cp", "out", ":back"]).ok();
+    assert_eq!(cli.run(&["bash", "stat -c %a back/priv"]).ok().stdout, "750\n");
+}
+
+#[test]
+fn a_copy_that_is_too_large_is_refused_before_it_begins() {
+    let cli = Cli::new();
+    File::create(cli.dir().join("sparse")).unwrap().set_len(70 << 30).unwrap();
+    let refused = cli.run(&["cp", "sparse", ":sparse"]);
+    let expected = "sparse: that would be 75161927680 bytes, and 68719476736 are the most";
+    assert!(refused.code == 1 && refused.stderr.contains(expected), "{}", refused.stderr);
+    cli.run(&["bash", "truncate -s 33M large"]).ok();
+    for verb in ["read-file", "cat"] {
+        let refused = cli.run(&["--json", verb, "large"]).json();
+        let error = refused["error"].as_str().unwrap();
+        assert!(error.contains("without --json, a file may have any size"), "{error}");
+    }
+}
