@@ -14,7 +14,7 @@ use crate::flow::{Cut, Way};
 use crate::hello::{self, Contents, Hello};
 use crate::http;
 use crate::judge::{self, Content, Target};
-use crate::retry::{self, Ends, Stop};
+use crate::retry::{self, Connections, Stop};
 use crate::session::Session;
 use crate::ssh;
 use crate::terminate;
@@ -90,7 +90,9 @@ pub(crate) async fn opening(
             None => more.await,
         };
         match more {
-            Ok(0) if first_bytes::is_unfinished_request(read) => return Opening::Http(Version::One),
+            Ok(0) if first_bytes::is_unfinished_request(read) => {
+                return Opening::Http(Version::One);
+            }
             Ok(0) => return Opening::Other,
             Err(_) => return Opening::Late,
             Ok(_) if was_empty => deadline = Some(Instant::now() + limits.head_timeout),
@@ -194,7 +196,7 @@ pub(crate) async fn run(
         }
         Some(Opening::Hello(_)) if is_silent => {
             drop(back);
-            let ends = Ends { client: &client, server: &stream, flow: &flow };
+            let ends = Connections { client: &client, server: &stream, flow: &flow };
             let passed = tokio::select! {
                 passed = retry::pass_hello(session, ends, &mut read) => passed,
                 () = flow.cut().ordered() => Err(Stop::Gone),

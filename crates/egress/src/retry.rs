@@ -48,7 +48,7 @@ impl From<io::Error> for Stop {
 
 /// The two ends of a connection.
 #[derive(Clone, Copy)]
-pub(crate) struct Ends<'c> {
+pub(crate) struct Connections<'c> {
     pub(crate) client: &'c TcpStream,
     pub(crate) server: &'c TcpStream,
     pub(crate) flow: &'c Flow,
@@ -59,11 +59,11 @@ pub(crate) struct Ends<'c> {
 /// of the server are the result.
 pub(crate) async fn pass_hello(
     session: &Session,
-    ends: Ends<'_>,
+    ends: Connections<'_>,
     read: &mut BytesMut,
 ) -> Result<Bytes, Stop> {
     let limits = &session.shared.limits;
-    let Ends { client, server, flow } = ends;
+    let Connections { client, server, flow } = ends;
     // Nothing else may be in its records: the server could take it for the second hello.
     let end = hello_end(read).ok_or(Stop::Denied(Denial::UnreadableHello))?;
     send(server, &read.split_to(end), flow, Way::Out).await?;
@@ -87,8 +87,12 @@ pub(crate) async fn pass_hello(
 }
 
 /// Passes what a client sends before its second hello, and judges this.
-async fn second_hello(session: &Session, ends: Ends<'_>, read: &mut BytesMut) -> Result<(), Stop> {
-    let Ends { client, server, flow } = ends;
+async fn second_hello(
+    session: &Session,
+    ends: Connections<'_>,
+    read: &mut BytesMut,
+) -> Result<(), Stop> {
+    let Connections { client, server, flow } = ends;
     let mut reader = hello::Reader::default();
     loop {
         match read.first() {

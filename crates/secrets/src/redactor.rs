@@ -71,8 +71,9 @@ pub use self::stream::{RedactionStream, Segment};
 /// # Limits
 ///
 /// A redactor keeps secrets out of logs by accident. It does not stop a program that reveals them
-/// deliberately: other encodings, such as quoted-printable, and parts of a value remain. Values shorter than
-/// [`Redactor::MIN_SECRET_BYTES`] remain too, because every text contains `1` or `true`.
+/// deliberately: other encodings, such as quoted-printable, and parts of a value remain. Values
+/// shorter than [`Redactor::MIN_SECRET_BYTES`] remain too, because every text contains `1` or
+/// `true`.
 /// [`Redactor::unredacted`] returns their names. If a base64 character encodes bits of the value
 /// and of its surroundings, up to four bits of the value can remain.
 ///

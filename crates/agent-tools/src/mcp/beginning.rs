@@ -13,7 +13,7 @@ pub(super) enum Early {
     Allowed,
     /// It needs no answer, and has no meaning yet.
     Meaningless,
-    Refused(RequestId, ErrorData),
+    Denied(RequestId, ErrorData),
 }
 
 /// Judges a message that arrives before the connection has begun.
@@ -29,7 +29,7 @@ pub(super) fn judge(message: &RxJsonRpcMessage<RoleServer>) -> Early {
                 return Early::Begins;
             }
             let problem = "the first request is `initialize`, and no other one may come before it";
-            Early::Refused(request.id.clone(), ErrorData::invalid_request(problem, None))
+            Early::Denied(request.id.clone(), ErrorData::invalid_request(problem, None))
         }
     }
 }
@@ -54,9 +54,9 @@ mod tests {
         let ping = r#"{"jsonrpc":"2.0","id":1,"method":"ping"}"#;
         check(ping, |early| matches!(early, Early::Allowed));
         let list = r#"{"jsonrpc":"2.0","id":7,"method":"tools/list"}"#;
-        check(list, |early| matches!(early, Early::Refused(RequestId::Number(7), _)));
+        check(list, |early| matches!(early, Early::Denied(RequestId::Number(7), _)));
         let other = r#"{"jsonrpc":"2.0","id":8,"method":"x/y"}"#;
-        check(other, |early| matches!(early, Early::Refused(RequestId::Number(8), _)));
+        check(other, |early| matches!(early, Early::Denied(RequestId::Number(8), _)));
         for message in [
             r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#,
             r#"{"jsonrpc":"2.0","id":1,"result":{}}"#,

@@ -196,7 +196,7 @@ where
                     }
                     Early::Allowed => return Some(*message),
                     Early::Meaningless => continue,
-                    Early::Refused(id, error) => (Some(id), error),
+                    Early::Denied(id, error) => (Some(id), error),
                 },
                 Received::Nothing => continue,
                 Received::Invalid(id, error) => (id, error),

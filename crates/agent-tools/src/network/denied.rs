@@ -17,7 +17,7 @@ const MAX_KNOWN: usize = 1 << 16;
 /// The refusals of a running command. Their number stays right when the record of connections has
 /// lost the first of them.
 #[derive(Debug, Default)]
-pub(crate) struct Tally {
+pub(crate) struct RefusalCount {
     /// Hashes of the destinations with their rules.
     known: HashSet<u64>,
     hasher: RandomState,
@@ -25,7 +25,7 @@ pub(crate) struct Tally {
     further: usize,
 }
 
-impl Tally {
+impl RefusalCount {
     /// Counts a record, if it is of a refusal.
     pub(crate) fn note(&mut self, event: &NetworkEvent) {
         let hash = self.hasher.hash_one((event.target(), &event.rule));
@@ -132,14 +132,14 @@ mod tests {
         let found = refusals(&many, false);
         assert_eq!((found.denials.len(), found.omitted), (5, 4));
         // Neither many refusals nor many other connections change the count.
-        let mut tally = Tally::default();
+        let mut refusals = RefusalCount::default();
         for number in 0..3_000 {
             let refused = denied(&format!("{number}.test"));
-            tally.note(&refused);
-            tally.note(&event("allowed.test", ConnectionOutcome::Allowed));
-            tally.note(&refused);
+            refusals.note(&refused);
+            refusals.note(&event("allowed.test", ConnectionOutcome::Allowed));
+            refusals.note(&refused);
         }
-        let found = tally.refusals(false);
+        let found = refusals.refusals(false);
         assert_eq!(found.denials[0].target, "0.test:443");
         assert_eq!((found.denials.len(), found.omitted), (5, 2_995));
     }

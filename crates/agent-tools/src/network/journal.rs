@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, Weak};
 use egress::EventSink;
 use sandbox_core::internal::lock;
 
-use super::denied::Tally;
+use super::denied::RefusalCount;
 use super::event::NetworkEvent;
 use super::notes::Notes;
 use crate::journal_file::{self, JournalFile, JournalNames};
@@ -32,7 +32,7 @@ struct State {
     events: VecDeque<NetworkEvent>,
     file: JournalFile,
     /// The refusals of the running commands.
-    tallies: Vec<Weak<Mutex<Tally>>>,
+    counts: Vec<Weak<Mutex<RefusalCount>>>,
     /// Set after a failed write, which is logged once.
     has_failed: bool,
 }
@@ -43,11 +43,11 @@ impl Journal {
         Self { dir: Some(dir.to_owned()), ..Self::default() }
     }
 
-    /// Counts the refusals from now on, until the result is dropped.
-    pub(crate) fn tally(&self) -> Arc<Mutex<Tally>> {
-        let tally = Arc::default();
-        lock(&self.state).tallies.push(Arc::downgrade(&tally));
-        tally
+    /// Counts further refusals, until the result is dropped.
+    pub(crate) fn refusals(&self) -> Arc<Mutex<RefusalCount>> {
+        let refusals = Arc::default();
+        lock(&self.state).counts.push(Arc::downgrade(&refusals));
+        refusals
     }
 
     /// Returns the records that are in memory, oldest first.
@@ -70,9 +70,9 @@ impl Journal {
         {
             tracing::warn!(dir = %dir.display(), %error, "connections cannot be recorded");
         }
-        state.tallies.retain(|tally| match tally.upgrade() {
-            Some(tally) => {
-                lock(&tally).note(&event);
+        state.counts.retain(|count| match count.upgrade() {
+            Some(count) => {
+                lock(&count).note(&event);
                 true
             }
             None => false,
@@ -87,7 +87,7 @@ impl Journal {
 impl Default for State {
     fn default() -> Self {
         let file = JournalFile::new(NAMES);
-        Self { events: VecDeque::new(), file, tallies: Vec::new(), has_failed: false }
+        Self { events: VecDeque::new(), file, counts: Vec::new(), has_failed: false }
     }
 }
 
@@ -134,9 +134,9 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let journal = Journal::in_directory(dir.path());
         journal.push(event(1));
-        let tally = journal.tally();
+        let refusals = journal.refusals();
         journal.push(event(2));
-        let refused = lock(&tally).refusals(false);
+        let refused = lock(&refusals).refusals(false);
         assert_eq!((&*refused.denials[0].target, refused.denials.len()), ("a.test:2", 1));
         assert_eq!(journal.events(), [event(1), event(2)]);
         assert_eq!(read(dir.path()).unwrap(), [event(1), event(2)]);

@@ -51,7 +51,7 @@ impl Notes {
     }
 
     /// Observes the notes after this call.
-    pub(super) fn from_now(&self) -> Since {
+    pub(super) fn later(&self) -> Since {
         Since { notes: self.clone(), first: lock(&self.state).next }
     }
 }
@@ -94,7 +94,7 @@ mod tests {
         };
         let notes = Notes::default();
         notes.push(&event(None, ConnectionOutcome::Failed, None));
-        let since = notes.from_now();
+        let since = notes.later();
         for outcome in [ConnectionOutcome::Allowed, ConnectionOutcome::Denied] {
             notes.push(&event(Some(1), outcome, None));
         }

@@ -10,7 +10,7 @@ use sandbox_core::internal::lock;
 use sandbox_core::{Capture, NativeSandbox, Overlay};
 use secrets::Masks;
 
-use super::denied::Tally;
+use super::denied::RefusalCount;
 use super::error::NetworkError;
 use super::journal::Journal;
 use super::rules::NetworkRules;
@@ -28,7 +28,7 @@ pub struct SandboxNetwork {
     open: OpenNetwork,
     /// The rules that the sandbox was opened with.
     rules: NetworkRules,
-    tally: Arc<Mutex<Tally>>,
+    refusals: Arc<Mutex<RefusalCount>>,
     _trust: GateTrust,
 }
 
@@ -92,13 +92,13 @@ impl SandboxGate {
     pub async fn open(self, sandbox: &NativeSandbox) -> Result<SandboxNetwork, NetworkError> {
         let Self { gate, rules, ask, trust } = self;
         let sink = Arc::new(Journal::default());
-        let tally = sink.tally();
+        let refusals = sink.refusals();
         let mut open =
             OpenNetwork::open(&gate, sandbox, &rules, &Masks::default(), ask, sink).await?;
         if !rules.terminates() {
             open.certificates.clear();
         }
-        Ok(SandboxNetwork { open, rules, tally, _trust: trust })
+        Ok(SandboxNetwork { open, rules, refusals, _trust: trust })
     }
 }
 
@@ -129,7 +129,7 @@ impl SandboxNetwork {
 
     /// Returns the refused destinations so far, at most five, and the number of further ones.
     pub fn refusals(&self) -> (Vec<Denial>, usize) {
-        let found = lock(&self.tally).refusals(false);
+        let found = lock(&self.refusals).refusals(false);
         (found.denials, found.omitted)
     }
 

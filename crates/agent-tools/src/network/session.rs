@@ -14,7 +14,7 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio::task::JoinSet;
 use tracing::{Instrument as _, Span};
 
-use super::denied::{Refusals, Tally};
+use super::denied::{RefusalCount, Refusals};
 use super::error::NetworkError;
 use super::event::NetworkEvent;
 use super::journal::Journal;
@@ -260,10 +260,10 @@ impl SessionNetwork {
         let number = self.commands.begun.fetch_add(1, Ordering::Relaxed) + 1;
         Observed {
             commands: Arc::clone(&self.commands),
-            tally: self.journal.tally(),
+            refusals: self.journal.refusals(),
             has_overlapped: others > 0,
             number,
-            notes: self.journal.notes().from_now(),
+            notes: self.journal.notes().later(),
         }
     }
 }
@@ -272,7 +272,7 @@ impl SessionNetwork {
 #[derive(Debug)]
 pub(crate) struct Observed {
     commands: Arc<Commands>,
-    tally: Arc<Mutex<Tally>>,
+    refusals: Arc<Mutex<RefusalCount>>,
     has_overlapped: bool,
     /// The number of this command.
     number: u64,
@@ -283,7 +283,7 @@ impl Observed {
     /// Returns the refused connections since the command began. They may be those of others that
     /// ran meanwhile.
     pub(crate) fn refusals(&self) -> Refusals {
-        lock(&self.tally).refusals(self.is_shared())
+        lock(&self.refusals).refusals(self.is_shared())
     }
 
     /// Returns what else happened to connections since the command began: failures, and

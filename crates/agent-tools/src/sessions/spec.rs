@@ -141,18 +141,18 @@ impl SessionSpec {
         self
     }
 
-    /// Hides a path of the host from commands, except for what [`SessionSpec::allow_read`] names
-    /// below it.
+    /// Hides an absolute path or what a pattern covers from commands, except for what
+    /// [`SessionSpec::allow_read`] names below it. Text may be a pattern.
     #[must_use]
-    pub fn deny_read(mut self, path: impl Into<PathBuf>) -> Self {
-        self.deny_read.push(path.into());
+    pub fn deny_read(mut self, entry: impl Into<PathEntry>) -> Self {
+        self.deny_read.push(entry.into());
         self
     }
 
-    /// Lets no command write a path.
+    /// Lets no command write an absolute path, or what a pattern covers.
     #[must_use]
-    pub fn deny_write(mut self, path: impl Into<PathBuf>) -> Self {
-        self.deny_write.push(path.into());
+    pub fn deny_write(mut self, entry: impl Into<PathEntry>) -> Self {
+        self.deny_write.push(entry.into());
         self
     }
 

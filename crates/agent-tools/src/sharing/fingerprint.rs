@@ -432,6 +432,7 @@ mod tests {
                 ignore: None,
                 retention: None,
                 without_projection: false,
+                for_files: false,
             };
             Fingerprint::new(&token, &settings)
         };

@@ -108,7 +108,7 @@ impl Workspace {
         }
         let Some(mirror) = &self.mirror else {
             if mode == CloseMode::KeepPending {
-                self.check_empty()?;
+                self.unstored().map_or(Ok(()), Err)?;
             }
             let loss = match self.state.dir().is_claimed() {
                 true => Loss::NoStore,
@@ -147,7 +147,7 @@ impl Workspace {
             return Err(CloseError::MountPoint { id: self.id.clone(), path });
         }
         let Some(mirror) = &self.mirror else {
-            self.check_empty()?;
+            self.unstored().map_or(Ok(()), Err)?;
             return Ok(CloseReport::default());
         };
         let mode = CloseMode::KeepPending;
@@ -157,13 +157,10 @@ impl Workspace {
         Ok(CloseReport { ignored, skipped, conflicts, ..CloseReport::default() })
     }
 
-    /// Refuses a session with files and without a store.
-    fn check_empty(&self) -> Result<(), CloseError> {
-        if !self.has_files() {
-            return Ok(());
-        }
+    /// Returns the error of a session with files and without a store.
+    fn unstored(&self) -> Option<CloseError> {
         let id = self.id.clone();
-        Err(match self.state.dir().is_claimed() {
+        self.has_files().then(|| match self.state.dir().is_claimed() {
             true => CloseError::OnlyCopy { id },
             false => CloseError::Unclaimed { id },
         })

@@ -12,9 +12,11 @@ use crate::session::Session;
 #[derive(Clone, Debug)]
 pub(crate) struct Insertions {
     session: Arc<Session>,
-    /// Destinations and names of secrets, with the reason of one that was not inserted.
-    seen: Arc<Mutex<HashSet<(String, String, Option<String>)>>>,
+    seen: Arc<Mutex<HashSet<Reported>>>,
 }
+
+/// A destination and the name of a secret, with the reason if it was not inserted.
+type Reported = (String, String, Option<String>);
 
 impl Insertions {
     pub(crate) fn new(session: &Arc<Session>) -> Self {

@@ -44,8 +44,8 @@ impl Attempt {
         work: &mut Work,
     ) -> Verdict {
         loop {
-            // Characters count, and not their spellings or the line breaks between them: a few right
-            // ones would show themselves otherwise.
+            // Characters count, and not their spellings or the line breaks between them: a few
+            // right ones would show themselves otherwise.
             let compared = self.unit.saturating_sub(form.first());
             if work.is_spent() && compared >= BEGINNING_CHARACTERS {
                 // All that could belong to the form is hidden.

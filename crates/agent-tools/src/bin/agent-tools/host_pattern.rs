@@ -64,7 +64,7 @@ fn compile(pattern: &str, list: List) -> Result<(), String> {
     NetworkPolicy::compile(&network).map(|_| ()).map_err(|error| error.problem)
 }
 
-/// Returns the host of a pattern, or the one above those that it covers; `None` if there is none.
+/// Returns the host of a pattern, or the one above those that it covers.
 fn host_of(pattern: &str) -> Option<Host> {
     let parse = |text: &str| {
         let host = Host::parse_with_port(text).map(|(host, _)| host);

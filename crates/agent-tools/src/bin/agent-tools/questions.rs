@@ -129,8 +129,8 @@ pub(crate) struct HeldOutput {
 }
 
 impl HeldOutput {
-    /// Returns a descriptor for the command, in the place of this one. A file is none that a
-    /// question is shown on, so the command gets it itself.
+    /// Returns a descriptor for the command, in the place of this one. No
+    /// question is shown on a file, so the command gets that itself.
     pub(crate) fn stream(&mut self, to: OwnedFd) -> io::Result<OwnedFd> {
         let to = File::from(to);
         if to.metadata()?.is_file() {

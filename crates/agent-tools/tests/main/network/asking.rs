@@ -53,7 +53,7 @@ fn a_command_can_neither_imitate_nor_cover_a_question() {
     terminal
         .enter(&format!("AGENT_TOOLS_HOME={} {program} bash {fixed} '{script}'", home.display()));
     terminal.expect(IMITATION);
-    // An answer to the imitation is none to the question.
+    // An answer to the imitation does not answer the question.
     terminal.press("y\n");
     std::fs::write(home.join("sessions/default/go"), "").unwrap();
     let shown = terminal.expect(ASKED);

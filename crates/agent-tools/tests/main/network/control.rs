@@ -238,7 +238,7 @@ fn a_descriptor_that_cannot_be_used_runs_nothing() {
         (format!("{start} 9 echo ran"), 125, "--control-fd 9 cannot be used: it is not open"),
         (format!("{start} 3 echo ran 3> f"), 125, "it is not open for reading"),
         (format!("{start} 3 echo ran 3< ."), 125, "it is a directory"),
-        (format!("\"$0\" --engine landlock sandbox --control-fd 3 echo ran 3< f"), 125, "engine"),
+        ("\"$0\" --engine landlock sandbox --control-fd 3 echo ran 3< f".to_owned(), 125, "engine"),
     ] {
         let (found, stdout, stderr) = run(&script);
         assert_eq!((found, stdout.as_str()), (code, ""), "{script}: {stderr}");

@@ -15,7 +15,7 @@ const MAX_BYTES: usize = 2 * MIN_WORD_BYTES + 2;
 /// Treatment of line breaks with indentation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Folds {
-    Kept,
+    Read,
     Skipped,
 }
 
@@ -61,7 +61,7 @@ impl Joined {
         let mut joined = Self { bytes, places: [0; MAX_BYTES], before: 0, last: 0, len: 0 };
         let mut at = end;
         while at > from && joined.len < most {
-            if folds == Folds::Kept || !is_blank(text[at - 1]) {
+            if folds == Folds::Read || !is_blank(text[at - 1]) {
                 at -= 1;
                 joined.push(text[at], at);
                 continue;

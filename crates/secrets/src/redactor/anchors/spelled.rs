@@ -46,7 +46,7 @@ impl Anchors {
         if escape.end == place + 1 || !self.may_surround(text, from, place, levels) {
             return;
         }
-        for folds in [Folds::Kept, Folds::Skipped] {
+        for folds in [Folds::Read, Folds::Skipped] {
             let joined = Joined::spelled(text, from, place, self.len - 1, levels, folds);
             let mut at = 0;
             while at + PIECE_BYTES <= joined.bytes().len() {

@@ -149,7 +149,7 @@ impl Control {
         config.validate().map_err(|error| with_causes(&error))?;
         // The settings of the start have absolute paths.
         let mut fixed = with_absolute_paths(Path::new("--control-fd"), config.clone())
-            .map_err(|failure| failure.message().to_owned())?;
+            .map_err(|failure| failure.message().into_owned())?;
         fixed.network.take_lists(&self.start.network);
         if fixed != self.start && !std::mem::replace(&mut self.has_warned, true) {
             errln!(
