@@ -126,13 +126,16 @@ fn has_word(text: &str, part: &str) -> bool {
 
 /// Names the variables of an invalid command line in its error, in the place of their options.
 pub(crate) fn name_variables(command: &Command, error: &mut Error) {
+    let value = match error.get(ContextKind::InvalidValue) {
+        Some(ContextValue::String(value)) => Some(value.clone()),
+        _ => None,
+    };
+    let variable = |option: &String| variable(command, option, value.as_deref());
     for kind in [ContextKind::InvalidArg, ContextKind::PriorArg] {
         let renamed = match error.get(kind) {
-            Some(ContextValue::String(option)) => {
-                variable(command, option).map(ContextValue::String)
-            }
+            Some(ContextValue::String(option)) => variable(option).map(ContextValue::String),
             Some(ContextValue::Strings(options)) => {
-                let name = |option: &String| variable(command, option).unwrap_or(option.clone());
+                let name = |option: &String| variable(option).unwrap_or(option.clone());
                 Some(ContextValue::Strings(options.iter().map(name).collect()))
             }
             _ => None,
@@ -143,19 +146,27 @@ pub(crate) fn name_variables(command: &Command, error: &mut Error) {
     }
 }
 
-/// Returns the variable that has the value of an option such as `--engine <ENGINE>`.
-fn variable(command: &Command, option: &str) -> Option<String> {
+/// Returns the variable that has the value of an option such as `--engine <ENGINE>`. An invalid
+/// value of the variable is an error also if the command line has the option.
+fn variable(command: &Command, option: &str, invalid: Option<&str>) -> Option<String> {
     let option = option.split([' ', '=']).next()?;
-    let is_given = |word: std::ffi::OsString| {
-        let rest = word.to_string_lossy().strip_prefix(option).map(str::to_owned);
-        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('='))
-    };
-    if std::env::args_os().skip(1).take_while(|word| word != "--").any(is_given) {
-        return None;
-    }
     let variable = find(command, option.strip_prefix("--")?)?.get_env()?.to_owned();
-    std::env::var_os(&variable).filter(|value| !value.is_empty())?;
-    Some(lossy(&variable))
+    let of_variable = std::env::var_os(&variable).filter(|value| !value.is_empty())?;
+    let words: Vec<_> = std::env::args_os().skip(1).take_while(|word| word != "--").collect();
+    let words: Vec<_> = words.iter().map(|word| word.to_string_lossy()).collect();
+    let given = words.iter().enumerate().filter_map(|(at, word)| {
+        let rest = word.strip_prefix(option)?;
+        match rest.strip_prefix('=') {
+            Some(value) => Some(value),
+            None if rest.is_empty() => Some(words.get(at + 1).map_or("", |next| next)),
+            None => None,
+        }
+    });
+    let is_of_line = match invalid {
+        Some(value) => given.clone().any(|given| given == value) || lossy(&of_variable) != value,
+        None => given.count() > 0,
+    };
+    (!is_of_line).then(|| lossy(&variable))
 }
 
 fn find<'c>(command: &'c Command, long: &str) -> Option<&'c Arg> {

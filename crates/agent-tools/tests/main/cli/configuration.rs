@@ -44,7 +44,8 @@ fn an_error_about_a_value_names_the_variable_or_the_file_that_has_it() {
     let both = ["bash", "--variable", "A", "true"];
     refused("AGENT_TOOLS_SKILL_VARIABLES", "1", &both, 2, "with 'AGENT_TOOLS_SKILL_VARIABLES'");
     let option = ["--engine", "y", "bash", "true"];
-    refused("AGENT_TOOLS_ENGINE", "x", &option, 2, "'y' for '--engine <ENGINE>'");
+    refused("AGENT_TOOLS_ENGINE", "x", &option, 2, "'x' for 'AGENT_TOOLS_ENGINE'");
+    refused("AGENT_TOOLS_ENGINE", "native", &option, 2, "'y' for '--engine <ENGINE>'");
     let named = "AGENT_TOOLS_POLICY has this value";
     refused("AGENT_TOOLS_POLICY", "/absent.json", &bash, 125, named);
     refused("AGENT_TOOLS_STORE", "foo://x", &bash, 125, "AGENT_TOOLS_STORE has this value");

@@ -182,6 +182,7 @@ fn the_examples_of_the_help_work() {
     cli.write("report.csv", "1,2\n");
     cli.write("data/a.txt", "a\n");
     cli.write(".codex/config.toml", "sandbox_mode = \"workspace-write\"\n");
+    cli.run(&["bash", "--session", "of-ann", "--user", "ann", "true"]).ok();
     let program = std::path::Path::new(env!("CARGO_BIN_EXE_agent-tools")).parent().unwrap();
     // A shell needs a terminal.
     for example in examples.iter().filter(|example| !example.starts_with("agent-tools shell")) {

@@ -124,7 +124,8 @@ fn a_command_without_a_session_changes_no_file_that_decides_about_access() {
     }
     let fixture = Fixture::new(OPEN);
     fixture.cli.write(".srt-settings.json", OPEN);
-    check_unchanged(&fixture, &["sandbox", "-c", &fixture.script()]);
+    let script = "f=.srt-settings.json; echo x >> $f || rm $f || mv other $f || echo denied";
+    assert_eq!(fixture.run(&["sandbox", "-c", script]).stdout, "denied\n");
 }
 
 #[test]

@@ -175,7 +175,7 @@ fn a_lockfile_installs_the_same_content_or_nothing() {
     let unknown = cli.run(&["skill", "install", "a/b", "target"]);
     assert!(unknown.code == 2 && unknown.stderr.contains("ID[@VERSION]"), "{}", unknown.stderr);
     let tag = cli.run(&["skill", "tag", "greet", "latest", "1"]);
-    assert!(tag.code == 2 && tag.stderr.contains("is not `latest`"), "{}", tag.stderr);
+    assert!(tag.code == 2 && tag.stderr.contains("neither `latest`"), "{}", tag.stderr);
     let read = |path: &str| std::fs::read_to_string(cli.dir().join("target").join(path)).unwrap();
     assert_eq!((read("skills/greet/f"), read("skills/old/f")), ("2".into(), "1".into()));
     let text = std::fs::read_to_string(cli.dir().join("skills.lock")).unwrap();

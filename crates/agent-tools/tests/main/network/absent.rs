@@ -33,7 +33,7 @@ const COMMANDS: [(&str, &str); 12] = [
 const OWN: [&str; 6] = [
     "(: < /dev/tcp/127.0.0.1/81) 2> /dev/null",
     "getent ahosts localhost",
-    "getent hosts \"$(uname -n)\"",
+    "getent ahostsv4 \"$(uname -n)\"",
     "python3 -c 'import socket; assert socket.getfqdn() == \"localhost\"'",
     "git init -q r; git -C r commit --allow-empty -m x 2> /dev/null",
     "true",

@@ -63,7 +63,7 @@ async fn websocket_and_grpc_and_event_streams() {
     // The gate reads HTTP/2 without TLS too, and refuses in it.
     let curl = "curl -s -w '%{http_version} %{http_code}' --http2-prior-knowledge";
     for (url, expected) in [
-        ("http://origin.test:50051/x", "2 415"),
+        ("-X POST -H 'Content-Type: application/grpc' http://origin.test:50051/x", "2 200"),
         ("-H 'Host: other.test:50051' http://origin.test:50051/x", "2 421"),
         ("http://denied.test:50051/x", "2 403"),
     ] {
