@@ -2,7 +2,7 @@
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use agent_tools::Home;
@@ -60,12 +60,14 @@ fn parse_plain() -> Option<Cli> {
     if std::env::vars_os().any(|(name, value)| value.is_empty() && is_ours(&name)) {
         return None;
     }
-    let matches = Cli::command().try_get_matches().ok()?;
+    let mut command = Cli::command();
+    let matches = command.try_get_matches_from_mut(std::env::args_os()).ok()?;
     if !home(&matches).is_none_or(|home| config_file::is_absent(&home)) {
         return None;
     }
     let cli = Cli::from_arg_matches(&matches).ok()?;
     advice::note(&matches);
+    origins::note(&matches, &command, &command, Path::new(config_file::FILE));
     Some(cli)
 }
 
