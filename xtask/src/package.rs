@@ -36,13 +36,13 @@ pub(crate) fn check(runner: &mut Runner) -> Outcome {
     runner.command(package)?;
     let directory = runner.directory().join("packages");
     unpack(runner, &directory, &published)?;
-    let before = hash(&directory)?;
+    let before = hash(&directory, &published)?;
     for package in &published {
         let mut check = runner.cargo(["check", "--offline", "--package", &package.name]);
         check.current_dir(&directory).env("CARGO_TARGET_DIR", peers::target(runner.workspace()));
         runner.command(check)?;
     }
-    if before == hash(&directory)? {
+    if before == hash(&directory, &published)? {
         return Ok(());
     }
     Err(Ended::Failed("a build script changes files of its package".to_owned()))
@@ -103,10 +103,13 @@ fn missing_in(package: &Package) -> Vec<String> {
     missing
 }
 
-/// Returns a number that differs for different files in a directory.
-fn hash(directory: &Path) -> Result<u64, Ended> {
+/// Returns a number that differs for different files in the packages.
+fn hash(directory: &Path, packages: &[&Package]) -> Result<u64, Ended> {
     let mut hasher = DefaultHasher::new();
-    hash_directory(directory, &mut hasher).map_err(|error| failed(directory, &error))?;
+    for package in packages {
+        let path = directory.join(folder(package));
+        hash_directory(&path, &mut hasher).map_err(|error| failed(&path, &error))?;
+    }
     Ok(hasher.finish())
 }
 
