@@ -180,8 +180,9 @@ async fn start(
         }
         (asked, max) => asked.or(max),
     };
-    let id = session.background.start(session, command, cwd, timeout).await?;
+    let (id, unanswered) = session.background.start(session, command, cwd, timeout).await?;
     let seen = session.background.read(READ_NAME, &id, Until::Output, START_WAIT).await?;
+    unanswered.answer();
     finish(session, id, seen)
 }
 

@@ -259,3 +259,21 @@ async fn tools_of_another_program_read_and_stop_a_process() {
     let stopped = second.call("stopProcess", json!({ "processId": id })).await.unwrap();
     assert_eq!((&stopped["isRunning"], &stopped["exitCode"]), (&json!(false), &json!(143)));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_start_that_is_cancelled_leaves_no_process() {
+    let all = |builder: SessionsBuilder| {
+        builder.tools(OptionalTool::all().fold(ToolSelection::default(), ToolSelection::with))
+    };
+    let fixture = Fixture::with(all);
+    let session = fixture.open("s1").await;
+    // The call waits for the first output.
+    let call = session.call("startProcess", json!({ "command": "exec sleep 1000" }));
+    assert!(timeout(Duration::from_millis(300), call).await.is_err());
+    let ended = async {
+        while session.processes().await.unwrap().iter().any(|process| process.is_running) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(LONG, ended).await.unwrap();
+}

@@ -71,22 +71,42 @@ pub(super) struct ReadPart {
     pub(super) ended: Option<Result<Box<BashOutput>, String>>,
 }
 
+/// A process whose id the caller does not have yet. Dropping it kills the process, because no
+/// later call could name it.
+#[derive(Debug)]
+pub(super) struct Unanswered(Option<ProcessControl>);
+
+impl Unanswered {
+    pub(super) fn answer(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Unanswered {
+    fn drop(&mut self) {
+        if let Some(control) = &self.0 {
+            control.kill();
+        }
+    }
+}
+
 impl Background {
-    /// Starts a process. Returns its id.
+    /// Starts a process. Returns its id, and the guard of a call that is not answered yet.
     pub(super) async fn start(
         &self,
         session: &Session,
         command: String,
         cwd: Option<String>,
         timeout: Option<Duration>,
-    ) -> Result<String, ToolError> {
+    ) -> Result<(String, Unanswered), ToolError> {
         self.make_room()?;
         let mut spawn = Spawn::command(command);
         (spawn.cwd, spawn.timeout) = (cwd, timeout);
         (spawn.stdin, spawn.stderr) = (InputFrom::Pipe, OutputTo::Stdout);
         spawn.lifetime = Lifetime::Session;
         let process = session.spawn(spawn).await?;
-        Ok(self.add(process, false))
+        let unanswered = Unanswered(Some(process.control()));
+        Ok((self.add(process, false), unanswered))
     }
 
     /// Takes a process of the session that another handle has started, if there is one.
