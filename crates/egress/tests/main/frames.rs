@@ -14,8 +14,9 @@ const CONTINUATION: u8 = 9;
 const END_STREAM: u8 = 1;
 const END_HEADERS: u8 = 4;
 
-/// Bytes after which the gate must have ended a connection.
-const TOO_MANY: usize = 4 << 20;
+/// Bytes after which the gate must have ended a connection: more than the sockets hold (`tcp_rmem`
+/// and `tcp_wmem`), so that its end shows however fast a client writes.
+const TOO_MANY: usize = 64 << 20;
 
 fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
