@@ -62,8 +62,9 @@ async fn websocket_and_grpc_and_event_streams() {
     }
     // The gate reads HTTP/2 without TLS too, and refuses in it.
     let curl = "curl -s -w '%{http_version} %{http_code}' --http2-prior-knowledge";
+    let request = "-X POST -H 'Content-Type: application/grpc' -H 'TE: trailers'";
     for (url, expected) in [
-        ("-X POST -H 'Content-Type: application/grpc' http://origin.test:50051/x", "2 200"),
+        (&*format!("{request} http://origin.test:50051/x"), "2 200"),
         ("-H 'Host: other.test:50051' http://origin.test:50051/x", "2 421"),
         ("http://denied.test:50051/x", "2 403"),
     ] {
