@@ -46,6 +46,8 @@ pub enum Denial {
     },
     /// The connection begins like TLS, and its hello cannot be read.
     UnreadableHello,
+    /// The connection is one of HTTP, and its request cannot be read.
+    UnreadableRequest,
     /// The gate must read the connections to the host, and this one is neither TLS with the name of
     /// the host nor HTTP.
     Termination,
@@ -157,6 +159,7 @@ impl Denial {
             Self::UnknownAddress => Some("resolve the name again".to_owned()),
             Self::Answer
             | Self::UnreadableHello
+            | Self::UnreadableRequest
             | Self::TooManyNames
             | Self::Signature { .. }
             | Self::UnfitValue { .. } => None,
@@ -169,7 +172,7 @@ impl Denial {
 const HOST_DOMAIN: &str = "host.internal";
 
 /// Returns whether a name belongs to the domain of the host's servers.
-fn is_of_host(name: &str) -> bool {
+pub(crate) fn is_of_host(name: &str) -> bool {
     let below = name.strip_suffix(HOST_DOMAIN);
     below.is_some_and(|below| below.is_empty() || below.ends_with('.'))
 }
@@ -199,6 +202,7 @@ impl fmt::Display for Denial {
             }
             Self::OtherHost { named } => write!(f, "the connection names another host: {named}"),
             Self::UnreadableHello => f.write_str("the TLS hello cannot be read"),
+            Self::UnreadableRequest => f.write_str("the request is not valid HTTP"),
             Self::Termination => {
                 f.write_str("the host needs readable requests, and this is neither TLS nor HTTP")
             }

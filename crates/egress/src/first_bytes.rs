@@ -42,7 +42,7 @@ pub(crate) fn protocol(bytes: &[u8]) -> Option<Protocol> {
         _ => {}
     }
     let Some(start) = bytes.iter().position(|byte| !is_blank(*byte) && *byte != b'\n') else {
-        return (bytes.len() > MAX_LINE_BYTES).then_some(Protocol::Other);
+        return (bytes.len() > MAX_LINE_BYTES).then_some(Protocol::Http(Version::One));
     };
     let rest = &bytes[start..];
     let end = rest.iter().position(|byte| *byte == b'\n');
@@ -99,26 +99,39 @@ const METHODS: [&[u8]; 19] = [
 ];
 
 /// Returns whether a line is a request for some server.
+///
+/// Without a version, Python's takes every target of `GET`. Java's takes every method, if a blank
+/// follows the target.
 fn is_request(line: &[u8]) -> bool {
-    if line.windows(5).any(|window| window.eq_ignore_ascii_case(b"HTTP/")) {
+    if names_http(line) {
         return true;
     }
+    let line = line.strip_suffix(b"\r").unwrap_or(line);
     let mut words = line.split(|byte| is_blank(*byte)).filter(|word| !word.is_empty());
-    let is_method = words.next().is_some_and(|method| METHODS.contains(&method));
-    let begins = |target: &[u8], start: &[u8]| {
+    let (Some(method), Some(target)) = (words.next(), words.next()) else { return false };
+    let begins = |start: &[u8]| {
         target.get(..start.len()).is_some_and(|found| found.eq_ignore_ascii_case(start))
     };
-    is_method
-        && words.next().is_some_and(|target| {
-            begins(target, b"/") || begins(target, b"http://") || begins(target, b"https://")
-        })
+    let is_more = words.next().is_some() || line.last().is_some_and(|byte| is_blank(*byte));
+    let is_url = begins(b"/") || begins(b"http://") || begins(b"https://");
+    is_url && (is_more || METHODS.contains(&method)) || method == b"GET" && !is_more
 }
 
-/// Returns whether a line is of the protocol of git: a length in hexadecimal digits, a command, and
-/// NULs.
+/// Returns whether a line has a version of HTTP.
+fn names_http(line: &[u8]) -> bool {
+    line.windows(5).any(|window| window.eq_ignore_ascii_case(b"HTTP/"))
+}
+
+/// Returns whether a line is of the protocol of git: a length in hexadecimal digits, a command, one
+/// path, and NULs.
 fn is_git(line: &[u8]) -> bool {
-    let length = line.iter().take_while(|byte| byte.is_ascii_hexdigit()).take(4).count();
-    length == 4 && line[4..].starts_with(b"git-") && line.contains(&0)
+    let Some(nul) = line.iter().position(|byte| *byte == 0) else { return false };
+    let request = &line[..nul];
+    let length = request.iter().take_while(|byte| byte.is_ascii_hexdigit()).take(4).count();
+    length == 4
+        && request[4..].starts_with(b"git-")
+        && request.iter().filter(|byte| is_blank(**byte)).count() == 1
+        && !names_http(request)
 }
 
 /// Returns whether some server takes a byte for a blank of a request line. Python's reads the line
@@ -160,6 +173,11 @@ mod tests {
             "GET /x\r\n",
             "GET /x RTSP/1.0\r\n",
             "GET http://b.test/ ICE/1.0\r\n",
+            "GET key\r\n",
+            "GET ?x\n",
+            "get /x \r\n",
+            "FOO /x Y\r\n",
+            "003bgit-x /x HTTP/1.1 \0\r\n",
             // No server takes these for HTTP/2.
             "PRI * HTTP/2.0\n",
             " PRI * HTTP/2.0\r\n",
@@ -168,6 +186,9 @@ mod tests {
             check(text.as_bytes(), Some(Http(Version::One)));
         }
         check(b"GET\xa0/x\x85HTTP/1.1\n", Some(Http(Version::One)));
+        for blank in ["\r\n", "\n", " "] {
+            check(blank.repeat(MAX_LINE_BYTES + 1).as_bytes(), Some(Http(Version::One)));
+        }
         for bytes in
             [&b"\x16\x03\x01\x00\xa5"[..], b"\x15\x03\x03", b"\x14\x03", b"\x16\x02\x03", b"\x16\0"]
         {
@@ -178,7 +199,7 @@ mod tests {
             b"\0\0\0\x08\x04\xd2\x16\x2f",
             b"NICK ann\r\n",
             b"get /key\r\n",
-            b"GET key\r\n",
+            b"GET key 0 0 5\r\n",
             b"DESCRIBE rtsp://a.test/ RTSP/1.0\r\n",
             b"AMQP\0\0\x09\x01",
             b"QUIT\n",
@@ -195,10 +216,10 @@ mod tests {
 
     #[test]
     fn a_request_may_end_without_the_end_of_its_line() {
-        for text in ["GET /x HTTP/1.0 ", "GET /x", "GET http://b.test/ HTTP/1.0"] {
+        for text in ["GET /x HTTP/1.0 ", "GET /x", "GET x", "GET http://b.test/ HTTP/1.0"] {
             assert!(is_unfinished_request(text.as_bytes()), "{text}");
         }
-        for bytes in [&b"GET key"[..], b"", b"\x16", b"\x16\x03", b"SSH-2.0-x"] {
+        for bytes in [&b"get key"[..], b"", b"\x16", b"\x16\x03", b"SSH-2.0-x"] {
             assert!(!is_unfinished_request(bytes), "{bytes:?}");
         }
     }
@@ -220,7 +241,6 @@ mod tests {
         fn a_decision_needs_a_bounded_number_of_bytes(
             byte in any::<u8>(), start in "[ -~]{0,10}"
         ) {
-            prop_assume!(!matches!(byte, b'\r' | b'\n'));
             let mut bytes = start.into_bytes();
             bytes.resize(MAX_LINE_BYTES + 16, byte);
             prop_assert!(protocol(&bytes).is_some());

@@ -116,8 +116,11 @@ pub(crate) async fn serve(
         return serve_http2(limits, client, service).await;
     }
     let served = server(limits).serve_connection(client, service).with_upgrades().await;
-    if served.is_err() {
+    if let Err(error) = served {
         // The client sent no HTTP, left, or did not finish a head in time.
+        if error.is_parse() {
+            exchange.record_unreadable();
+        }
         return;
     }
     match exchange.take_next() {

@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr, UdpSocket};
 use policy::{Decision, Host, NetworkPolicy, Rule, Tls};
 
 use crate::ask::Answer;
-use crate::denial::Denial;
+use crate::denial::{Denial, is_of_host};
 use crate::event::Via;
 use crate::session::Session;
 
@@ -68,13 +68,14 @@ pub(crate) fn target(
 }
 
 /// Returns whether a user may decide about a destination: no rule names the host, and a connection
-/// to it could be made.
+/// to it could be made. Names of servers of the host lead only to exposed ones.
 pub(crate) fn is_open_question(policy: &NetworkPolicy, target: &Target) -> bool {
     let can_be_dialled = |literal: IpAddr| {
         !crate::names::stands_for_name(literal)
             && address(policy, target, literal, is_own(literal)).is_ok()
     };
     !target.host.is_loopback()
+        && !is_of_host(&target.host.to_string())
         && target.host.as_address().is_none_or(can_be_dialled)
         && matches!(policy.decide(&target.host, target.port), Decision::Unlisted { .. })
 }

@@ -22,6 +22,8 @@ use crate::tunnel::{self, Direction, End};
 
 /// Bytes of one read.
 const READ_BYTES: usize = 4096;
+/// A port whose clients speak HTTP or TLS.
+pub(crate) const HTTP_PORT: u16 = 80;
 /// Bytes of the head of a frame of HTTP/2.
 const HTTP_2_FRAME_HEAD: usize = 9;
 
@@ -42,7 +44,24 @@ pub(crate) enum Opening {
 
 /// Reads the first message of a client. The bytes so far remain in `read`, also if the call is
 /// dropped. It waits for the first byte as long as `first` says, or without limit.
+///
+/// On the port of HTTP, every message but one of TLS counts as a request: a server there may
+/// understand what others do not.
 pub(crate) async fn opening(
+    client: &TcpStream,
+    read: &mut BytesMut,
+    session: &Session,
+    port: u16,
+    first: Option<Duration>,
+) -> Opening {
+    let opening = known_opening(client, read, session, first).await;
+    match opening {
+        Opening::Other if port == HTTP_PORT && !read.is_empty() => Opening::Http(Version::One),
+        opening => opening,
+    }
+}
+
+async fn known_opening(
     client: &TcpStream,
     read: &mut BytesMut,
     session: &Session,
@@ -153,16 +172,17 @@ pub(crate) async fn run(
     let Upstream { stream, flow, absolute } = upstream;
     let traffic = Arc::clone(flow.traffic());
     let mut read = BytesMut::from(read);
+    let port = flow.target().port;
     let mut back = Direction::new(&stream, &client, Bytes::new(), &traffic, Way::In);
     let opening = tokio::select! {
-        opening = opening(&client, &mut read, session, None) => Some(opening),
+        opening = opening(&client, &mut read, session, port, None) => Some(opening),
         result = speak_first(&stream, &mut back) => result.ok().map(|()| Opening::Other),
         () = flow.cut().ordered() => None,
     };
     let opening = match opening {
         // The server has closed its direction. The client's first message still counts.
         Some(Opening::Other) if back.is_ended() => tokio::select! {
-            opening = self::opening(&client, &mut read, session, None) => Some(opening),
+            opening = self::opening(&client, &mut read, session, port, None) => Some(opening),
             () = flow.cut().ordered() => None,
         },
         opening => opening,

@@ -16,6 +16,7 @@ use crate::judge;
 use crate::session::Session;
 
 const CHANGE_CIPHER_SPEC: u8 = 20;
+const ALERT: u8 = 21;
 const HANDSHAKE: u8 = 22;
 const APPLICATION_DATA: u8 = 23;
 const SERVER_HELLO: u8 = 2;
@@ -96,8 +97,9 @@ async fn second_hello(
     let mut reader = hello::Reader::default();
     loop {
         match read.first() {
-            // Early data, which a server drops that has asked for another hello.
-            Some(&(CHANGE_CIPHER_SPEC | APPLICATION_DATA)) => {
+            // Early data, which a server drops that has asked for another hello, and warnings, after
+            // which it goes on.
+            Some(&(CHANGE_CIPHER_SPEC | ALERT | APPLICATION_DATA)) => {
                 if let Some(end) = record_end(read, 0).filter(|end| *end <= read.len()) {
                     send(server, &read.split_to(end), flow, Way::Out).await?;
                     continue;
@@ -111,8 +113,7 @@ async fn second_hello(
                 Hello::Incomplete if read.len() < session.shared.limits.max_head_bytes => {}
                 _ => return Err(Stop::Denied(Denial::UnreadableHello)),
             },
-            // An alert, or what no server understands.
-            Some(_) => return Ok(()),
+            Some(_) => return Err(Stop::Denied(Denial::UnreadableHello)),
             None => {}
         }
         if receive(client, read).await? == 0 {

@@ -44,7 +44,7 @@ pub(crate) async fn run(
     upstream: Option<Upstream>,
 ) {
     let limit = session.handshake_timeout();
-    let opening = relay::opening(&client, &mut read, session, Some(limit));
+    let opening = relay::opening(&client, &mut read, session, target.port, Some(limit));
     let opening = timeout(limit, opening).await.unwrap_or(Opening::Late);
     if opening == Opening::Other && read.is_empty() && has_left(&client) {
         // The client only tried whether the port is open.

@@ -14,7 +14,7 @@ use crate::event::{Outcome, Via};
 use crate::flow::Cut;
 use crate::http::{self, Scope};
 use crate::judge::{Content, Target};
-use crate::relay::{self, Opening};
+use crate::relay::{self, HTTP_PORT, Opening};
 use crate::session::Session;
 use crate::terminate;
 use crate::tunnel;
@@ -24,8 +24,7 @@ const PATIENCE: Duration = Duration::from_millis(500);
 
 const DNS_PORT: u16 = 53;
 const SSH_PORT: u16 = 22;
-/// Ports whose clients always speak first.
-const HTTP_PORT: u16 = 80;
+/// A port whose clients always speak first, as on that of HTTP.
 const TLS_PORT: u16 = 443;
 
 /// Serves a connection whose destination was `original`.
@@ -49,7 +48,7 @@ pub(crate) async fn serve(
             HTTP_PORT | TLS_PORT => session.shared.limits.head_timeout,
             _ => PATIENCE,
         };
-        let opening = relay::opening(&client, &mut read, session, Some(first)).await;
+        let opening = relay::opening(&client, &mut read, session, target.port, Some(first)).await;
         if let Opening::Http(version) = opening {
             // Each request is judged, and refused in HTTP.
             let scope = Scope::Fixed(target, version);
@@ -77,7 +76,7 @@ pub(crate) async fn serve(
         Ok(upstream) => relay::run(session, cut, client, read.freeze(), upstream).await,
         Err(connect::Blocked::Denied(denial)) if target.port == TLS_PORT => {
             let limit = Some(session.shared.limits.head_timeout);
-            match relay::opening(&client, &mut read, session, limit).await {
+            match relay::opening(&client, &mut read, session, TLS_PORT, limit).await {
                 Opening::Hello(contents) => {
                     terminate::explain_denied(session, client, read, &target, denial, &contents)
                         .await;
@@ -89,7 +88,7 @@ pub(crate) async fn serve(
             }
         }
         Err(connect::Blocked::Denied(denial)) if target.port == SSH_PORT => {
-            relay::opening(&client, &mut read, session, Some(PATIENCE)).await;
+            relay::opening(&client, &mut read, session, SSH_PORT, Some(PATIENCE)).await;
             relay::refuse(&client, &read, &target, &denial).await;
         }
         Err(_) => tunnel::reset(&client),

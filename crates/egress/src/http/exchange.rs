@@ -129,6 +129,13 @@ impl Exchange {
         same_host(target, request, default)
     }
 
+    /// Records that the client has sent what is no request.
+    pub(crate) fn record_unreadable(&self) {
+        if let Scope::Fixed(target, _) = &self.scope {
+            self.session.record(target, Outcome::Denied(Denial::UnreadableRequest));
+        }
+    }
+
     fn refuse(&self, target: &Target, denial: Denial) -> Answer {
         self.session.record(target, Outcome::Denied(denial.clone()));
         refuse::refused(target, &denial)
@@ -186,13 +193,10 @@ impl Exchange {
             {
                 Ok(target.clone())
             }
-            (Scope::Terminated(target, _) | Scope::Fixed(target, Version::Two), Some(_)) => {
+            (Scope::Terminated(target, _) | Scope::Fixed(target, _), Some(_)) => {
                 let authority = uri.authority().map_or("", |own| without_user(own.as_str()));
                 let denial = Denial::other_host(authority);
                 Err(Unjudged::OtherHost(Box::new((target.clone(), denial))))
-            }
-            (Scope::Fixed(_, Version::One), Some(_)) => {
-                Err(Unjudged::Bad("the URL names another host than the connection"))
             }
         }
     }

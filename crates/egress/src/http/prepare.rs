@@ -182,7 +182,9 @@ fn insert(head: &mut Parts, masks: &HostMasks, note: impl Fn(Vec<&str>)) -> Resu
             };
             let Some(replaced) = replaced else { continue };
             let unfit = |_| Denial::UnfitValue { part: format!("the header {name}") };
-            *value = HeaderValue::try_from(replaced).map_err(unfit)?;
+            // HTTP/2 has no header with blanks around its value (RFC 9113, section 8.2.1).
+            let trimmed = replaced.trim_ascii();
+            *value = HeaderValue::from_bytes(trimmed).map_err(unfit)?;
             value.set_sensitive(true);
             is_shown |= name != AUTHORIZATION && name != AWS_TOKEN;
         }

@@ -57,11 +57,13 @@ async fn records_before_a_hello_do_not_hide_it() {
 #[tokio::test]
 async fn a_request_inside_a_tunnel_needs_the_host_of_the_tunnel() {
     let session = Session::open();
+    let after_blanks = "\r\n".repeat(5000) + "GET / HTTP/1.1\r\nHost: denied.test\r\n\r\n";
     for (request, status) in [
+        (&*after_blanks, "421"),
         ("GET / HTTP/1.1\r\nHost: denied.test\r\n\r\n", "421"),
         ("\r\n\r\nGET / HTTP/1.1\r\nHost: denied.test\r\n\r\n", "421"),
         ("GET / HTTP/1.1\r\n\r\n", "421"),
-        ("GET http://denied.test/ HTTP/1.1\r\nHost: allowed.test\r\n\r\n", "400"),
+        ("GET http://denied.test/ HTTP/1.1\r\nHost: allowed.test\r\n\r\n", "421"),
         ("CONNECT denied.test:80 HTTP/1.1\r\nHost: allowed.test\r\n\r\n", "400"),
     ] {
         let origin = Origin::hello().await;

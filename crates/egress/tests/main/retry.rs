@@ -12,6 +12,10 @@ use crate::fixture::{ACCESS_DENIED, Origin, Session, exactly, hello, rest, soon}
 const CHANGE_CIPHER_SPEC: &[u8] = &[20, 3, 3, 0, 1, 1];
 /// Early data of one byte.
 const EARLY: &[u8] = &[23, 3, 3, 0, 1, 7];
+/// The warning `user_canceled`, after which a server goes on.
+const WARNING: &[u8] = &[21, 3, 3, 0, 2, 1, 90];
+/// A record of no known type.
+const UNKNOWN: &[u8] = &[24, 3, 3, 0, 1, 1];
 
 /// Returns the hello of a server that asks for another one of the client (RFC 8446, section 4.1.3).
 fn retry() -> Vec<u8> {
@@ -55,6 +59,9 @@ async fn a_second_hello_for_another_host_is_answered_with_an_alert() {
         (CHANGE_CIPHER_SPEC, &second),
         (&[EARLY, CHANGE_CIPHER_SPEC, EARLY].concat(), &second),
         (CHANGE_CIPHER_SPEC, &fragmented),
+        (WARNING, &second),
+        (&[WARNING, CHANGE_CIPHER_SPEC].concat(), &second),
+        (UNKNOWN, &second),
     ] {
         for is_early in [false, true] {
             let (session, origin) = (Session::open(), asking().await);
@@ -74,10 +81,11 @@ async fn a_second_hello_for_another_host_is_answered_with_an_alert() {
             assert!(String::from_utf8_lossy(&echoed).ends_with(&*String::from_utf8_lossy(&last)));
             assert!(last.ends_with(ACCESS_DENIED), "{last:?}");
             assert!(!origin.received().contains("denied.test"));
-            assert_eq!(
-                session.denial(),
-                "allowed.test: the connection names another host: denied.test"
-            );
+            let reason = match before {
+                UNKNOWN => "the TLS hello cannot be read",
+                _ => "the connection names another host: denied.test",
+            };
+            assert_eq!(session.denial(), format!("allowed.test: {reason}"));
         }
     }
 }

@@ -133,6 +133,30 @@ async fn captured_requests_are_forwarded_or_refused_in_http() {
     }
     assert_eq!(origin.connections(), 2);
     assert!(!origin.received().contains("denied"));
+    // Some servers take these for requests.
+    for line in ["GET x", "\x01 /x HTTP/1.1", "003bgit-x /x HTTP/1.1 \0", "QUIT", "\0"] {
+        let mark = session.network.mark();
+        let mut client = session.connect("allowed.test").await;
+        let request = format!("{line}\r\nHost: denied.test\r\n\r\n");
+        client.write_all(request.as_bytes()).await.unwrap();
+        let answer = rest(&mut client).await;
+        assert!(answer.starts_with("HTTP/1.1 400 "), "{line:?}: {answer}");
+        let recorded = async {
+            loop {
+                let events = session.network.events_since(mark);
+                if !events.is_empty() {
+                    return events;
+                }
+                tokio::task::yield_now().await;
+            }
+        };
+        let outcomes = soon(recorded).await;
+        let [NetworkEvent { outcome: Outcome::Denied(denial), .. }] = &outcomes[..] else {
+            panic!("{line:?}: {outcomes:?}")
+        };
+        assert_eq!(denial.to_string(), "the request is not valid HTTP");
+    }
+    assert_eq!(origin.connections(), 2);
 }
 
 #[tokio::test]
