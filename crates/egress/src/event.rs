@@ -89,6 +89,8 @@ pub enum IntactReason {
     /// It is in a part of the request that the mask does not have, or in a body that cannot be
     /// changed.
     Part(RequestPart),
+    /// It is encoded, and only the placeholder itself is replaced.
+    Encoded,
 }
 
 impl fmt::Display for IntactReason {
@@ -99,6 +101,7 @@ impl fmt::Display for IntactReason {
             Self::Part(RequestPart::Headers) => "it is not inserted into headers",
             Self::Part(RequestPart::Query) => "it is not inserted into the query",
             Self::Part(_) => "it is not inserted into this body",
+            Self::Encoded => "it is encoded, and only the placeholder itself is replaced",
         })
     }
 }

@@ -6,11 +6,13 @@ mod delay;
 mod exchange;
 mod forward;
 mod hop;
+mod host_header;
 mod insertions;
 mod prepare;
 mod refuse;
 mod tasks;
 mod terminated;
+mod watch;
 mod wire;
 
 use std::sync::Arc;

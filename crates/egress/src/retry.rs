@@ -97,8 +97,8 @@ async fn second_hello(
     let mut reader = hello::Reader::default();
     loop {
         match read.first() {
-            // Early data, which a server drops that has asked for another hello, and warnings, after
-            // which it goes on.
+            // Early data, which a server drops that has asked for another hello, and warnings,
+            // after which it goes on.
             Some(&(CHANGE_CIPHER_SPEC | ALERT | APPLICATION_DATA)) => {
                 if let Some(end) = record_end(read, 0).filter(|end| *end <= read.len()) {
                     send(server, &read.split_to(end), flow, Way::Out).await?;

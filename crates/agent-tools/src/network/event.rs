@@ -148,6 +148,9 @@ fn kept_remedy(reason: IntactReason) -> Option<String> {
     let text = match reason {
         IntactReason::Plaintext => "use https, or set the variable with --allow-plaintext",
         IntactReason::Path => "use a header or the query",
+        IntactReason::Encoded => {
+            "write the variable as it is, or use the scheme Basic in the header Authorization"
+        }
         IntactReason::Part(RequestPart::Body) => {
             "set the variable with --in headers,query,body (an encoded or signed body stays)"
         }

@@ -2,22 +2,21 @@
 
 use std::collections::VecDeque;
 use std::pin::Pin;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::HeaderMap;
 use hyper::body::{Body as HttpBody, Frame, Incoming, SizeHint};
-use secrets::{RedactionStream, Redactor, Segment, SubstitutionStream};
+use secrets::{RedactionStream, Segment, SubstitutionStream};
 
 use super::delay::{Delay, Parts};
 use super::insertions::Insertions;
-use crate::denial::Denial;
-use crate::event::Outcome;
+use super::watch::Watch;
 use crate::judge::Target;
 use crate::masks::Answers;
-use crate::session::Session;
 
 /// Bytes that are copied at first, where a value may begin.
 const FIRST_STEP_BYTES: usize = 64;
@@ -33,6 +32,8 @@ pub(crate) enum Body {
     Passed(Incoming),
     /// The body is read on its way, and may be changed.
     Filtered(Box<Filtered>),
+    /// The body of a request. The mark is set if the client or the gate has ended it early.
+    Marked(Box<Body>, Arc<AtomicBool>),
 }
 
 impl Body {
@@ -47,6 +48,16 @@ impl Body {
             rest: VecDeque::new(),
             state: State::Open,
         }))
+    }
+
+    /// Returns a mark that is set if the body ends early.
+    pub(crate) fn mark(&mut self) -> Arc<AtomicBool> {
+        let mark = Arc::default();
+        if !matches!(self, Self::Whole(_)) && !self.is_end_stream() {
+            let body = std::mem::replace(self, Self::whole(Bytes::new()));
+            *self = Self::Marked(Box::new(body), Arc::clone(&mark));
+        }
+        mark
     }
 }
 
@@ -68,6 +79,13 @@ impl HttpBody for Body {
                 frame.map(|frame| frame.map(|frame| frame.map_err(BodyError::from)))
             }
             Self::Filtered(body) => body.poll(context),
+            Self::Marked(body, mark) => {
+                let frame = Pin::new(&mut **body).poll_frame(context);
+                if let Poll::Ready(Some(Err(_))) = &frame {
+                    mark.store(true, Ordering::Relaxed);
+                }
+                frame
+            }
         }
     }
 
@@ -80,6 +98,7 @@ impl HttpBody for Body {
                 State::Trailers(_) => false,
                 State::Ended => body.rest.is_empty(),
             },
+            Self::Marked(body, _) => body.is_end_stream(),
         }
     }
 
@@ -89,6 +108,7 @@ impl HttpBody for Body {
             Self::Passed(body) => body.size_hint(),
             Self::Filtered(body) if body.filter.keeps_length() => body.body.size_hint(),
             Self::Filtered(_) => SizeHint::default(),
+            Self::Marked(body, _) => body.size_hint(),
         }
     }
 }
@@ -322,73 +342,5 @@ pub(crate) fn redact_headers(headers: &mut HeaderMap, answers: &Answers) {
         {
             *value = redacted;
         }
-    }
-}
-
-/// Watches a request for placeholders of other hosts.
-pub(crate) struct Watch {
-    stream: Option<RedactionStream>,
-    session: Arc<Session>,
-    target: Target,
-    found: Arc<OnceLock<Denial>>,
-}
-
-impl Watch {
-    /// Starts to watch a request. The cell gets the reason that ends it.
-    pub(crate) fn new(
-        foreign: &Redactor,
-        session: &Arc<Session>,
-        target: &Target,
-        found: &Arc<OnceLock<Denial>>,
-    ) -> Self {
-        Self {
-            stream: Some(foreign.stream()),
-            session: Arc::clone(session),
-            target: target.clone(),
-            found: Arc::clone(found),
-        }
-    }
-
-    /// Returns what can pass: the end of the data may be the start of a placeholder.
-    fn push(&mut self, data: &[u8]) -> Result<Vec<u8>, BodyError> {
-        let (mut passed, mut misdirected) = (Vec::with_capacity(data.len()), None);
-        let Some(stream) = &mut self.stream else { return Ok(passed) };
-        stream.push_segments(data, |segment| sort(segment, &mut passed, &mut misdirected));
-        self.judge(misdirected).map(|()| passed)
-    }
-
-    /// Returns the rest.
-    fn finish(&mut self) -> Result<Vec<u8>, BodyError> {
-        let (mut passed, mut misdirected) = (Vec::new(), None);
-        if let Some(stream) = self.stream.take() {
-            stream.finish_segments(|segment| sort(segment, &mut passed, &mut misdirected));
-        }
-        self.judge(misdirected).map(|()| passed)
-    }
-
-    fn judge(&self, misdirected: Option<String>) -> Result<(), BodyError> {
-        let Some(name) = misdirected else { return Ok(()) };
-        let denial = Denial::Misdirected { name };
-        self.session.record(&self.target, Outcome::Denied(denial.clone()));
-        let text = denial.to_string();
-        let _ = self.found.set(denial);
-        Err(text.into())
-    }
-}
-
-/// Adds a text to what passes, or notes the name of a value.
-fn sort(segment: Segment<'_>, passed: &mut Vec<u8>, misdirected: &mut Option<String>) {
-    match segment {
-        Segment::Value { name, .. } => {
-            misdirected.get_or_insert_with(|| name.to_owned());
-        }
-        Segment::Text(text) => passed.extend_from_slice(text),
-        _ => {}
-    }
-}
-
-impl std::fmt::Debug for Watch {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Watch").finish_non_exhaustive()
     }
 }

@@ -1,5 +1,6 @@
 //! The requests of one connection: each is judged, forwarded, and answered.
 
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use hyper::body::Incoming;
@@ -11,6 +12,7 @@ use policy::Host;
 use super::body::{Body, Filter, redact_headers};
 use super::delay::Parts;
 use super::forward::{Forward, Unsent};
+use super::host_header::same_host;
 use super::insertions::Insertions;
 use super::prepare::{self, Outgoing, Unsendable};
 use super::refuse::{self, Answer};
@@ -223,7 +225,7 @@ impl Exchange {
         let prepared =
             prepare::prepare(&self.session, &target, security, &masks, &self.insertions, request)
                 .await;
-        let Outgoing { request, ended } = match prepared {
+        let Outgoing { mut request, ended } = match prepared {
             Ok(prepared) => prepared,
             Err(Unsendable::Denied(denial)) => return self.refuse(&target, denial),
             Err(Unsendable::Bad(problem)) => return refuse::bad_request(problem),
@@ -235,7 +237,9 @@ impl Exchange {
             }
         };
         let may_leave_http = request.headers().contains_key(UPGRADE);
-        let sent = self.send(&target, request).await;
+        let mark = request.body_mut().mark();
+        let is_ended = || ended.get().is_some() || mark.load(Ordering::Relaxed);
+        let sent = self.send(&target, request, is_ended).await;
         match (sent, ended.get()) {
             // The event is recorded where the body ended. The server may have answered to its part.
             (_, Some(denial)) => refuse::refused(&target, denial),
@@ -243,15 +247,18 @@ impl Exchange {
                 refuse::bad_gateway("The server left HTTP without being asked")
             }
             (Ok((response, forward)), None) => self.pass(response, client, forward, &masks),
+            (Err(_), None) if is_ended() => refuse::bad_request("the body cannot be read"),
             (Err(blocked), None) => refuse::blocked(&target, &blocked),
         }
     }
 
     /// Sends a request on the kept connection, or on a new one. The connection is kept again.
+    /// `is_ended` returns whether the request has ended itself, which is no failure of the server.
     async fn send(
         &self,
         target: &Target,
         mut request: Request<Body>,
+        is_ended: impl Fn() -> bool,
     ) -> Result<(Response<Incoming>, Ended), Blocked> {
         let mut kept = self.kept.lock().await;
         loop {
@@ -291,7 +298,7 @@ impl Exchange {
                         Unsent::Failed(failure) => failure,
                         Unsent::Request(_) => Failure::Unreachable { kind },
                     };
-                    if forward.shared().is_none() {
+                    if forward.shared().is_none() && !is_ended() {
                         forward.flow.fail(failure.clone());
                     }
                     return Err(Blocked::Failed(failure));
@@ -370,31 +377,4 @@ enum Ended {
 /// Returns an authority without user and password.
 fn without_user(authority: &str) -> &str {
     authority.rsplit_once('@').map_or(authority, |(_, host)| host)
-}
-
-/// Compares the header `Host` of a request with its destination. HTTP/1.0 does not need it. A
-/// header without a port is for the default port, or for any port without a default.
-fn same_host(
-    target: &Target,
-    request: &Request<Incoming>,
-    default: Option<u16>,
-) -> Result<(), Denial> {
-    let mut hosts = request.headers().get_all(HOST).iter();
-    let (first, second) = (hosts.next(), hosts.next());
-    let Some(first) = first else {
-        let is_old = request.version() == hyper::Version::HTTP_10;
-        let problem = "no header Host";
-        return if is_old { Ok(()) } else { Err(Denial::HostHeader { problem }) };
-    };
-    if second.is_some() {
-        return Err(Denial::HostHeader { problem: "two headers Host" });
-    }
-    let text = first.to_str().unwrap_or("?");
-    let is_same = match Host::parse_with_port(text) {
-        Ok((host, port)) => {
-            host == target.host && port.or(default).is_none_or(|port| port == target.port)
-        }
-        Err(_) => false,
-    };
-    if is_same { Ok(()) } else { Err(Denial::other_host(text)) }
 }

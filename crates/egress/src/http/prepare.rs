@@ -12,10 +12,11 @@ use hyper::http::request::Parts;
 use hyper::{Method, Request, Uri};
 use secrets::{RequestPart, Substitution};
 
-use super::body::{Body, Filter, Insert, Watch};
+use super::body::{Body, Filter, Insert};
 use super::coding::A_IM;
 use super::hop;
 use super::insertions::Insertions;
+use super::watch::Watch;
 use crate::denial::Denial;
 use crate::event::IntactReason;
 use crate::judge::Target;
@@ -229,9 +230,17 @@ fn kept<'m>(
     reason: IntactReason,
 ) -> impl Iterator<Item = (&'m str, IntactReason)> {
     masks.own_in(text).into_iter().map(move |(name, allows_plaintext)| {
-        match security == Security::Plaintext && !allows_plaintext {
-            true => (name, IntactReason::Plaintext),
-            false => (name, reason),
+        let replaced = match reason {
+            IntactReason::Part(RequestPart::Headers) => &masks.headers,
+            IntactReason::Part(RequestPart::Query) => &masks.query,
+            _ => &Substitution::default(),
+        };
+        if security == Security::Plaintext && !allows_plaintext {
+            (name, IntactReason::Plaintext)
+        } else if replaced.contains(name) {
+            (name, IntactReason::Encoded)
+        } else {
+            (name, reason)
         }
     })
 }

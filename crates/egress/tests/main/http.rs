@@ -154,6 +154,25 @@ async fn a_server_that_closes_between_requests_is_connected_again() {
 }
 
 #[tokio::test]
+async fn a_body_that_cannot_be_read_is_no_failure_of_the_server() {
+    let origin = Origin::serving(|mut stream, _| async move {
+        tokio::io::copy(&mut stream, &mut tokio::io::sink()).await.unwrap_or_default();
+    })
+    .await;
+    let session = Session::open();
+    let answer = session
+        .send(format!(
+            "POST http://allowed.test:{}/ HTTP/1.1\r\nHost: x\r\n\
+             Transfer-Encoding: chunked\r\n\r\n4\r\nwxyz\r\nzz\r\n",
+            origin.port
+        ))
+        .await;
+    assert!(answer.starts_with("HTTP/1.1 400 "), "{answer}");
+    let outcomes: Vec<_> = session.events().into_iter().map(|event| event.outcome).collect();
+    assert!(outcomes.iter().all(|one| !matches!(one, Outcome::Failed(_))), "{outcomes:?}");
+}
+
+#[tokio::test]
 async fn a_body_of_unknown_length_passes_in_both_directions() {
     let origin = Origin::answering(
         "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n",

@@ -97,6 +97,8 @@ async fn a_placeholder_that_stays_is_recorded_with_the_reason() {
     let own = masked.placeholder();
     masked.send(get(&format!("/{own}?{own}"), &[("x-key", own)])).await;
     masked.send(post("/", &[], &format!("{{\"key\":\"{own}\"}}"))).await;
+    let basic = format!("Basic {}", STANDARD.encode(format!("u:{own}")));
+    masked.send(get("/", &[("x-auth", &basic)])).await;
     let to = format!("http://allowed.test:{}", plain.port);
     let request = format!("GET {to}/{own} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
     masked.session.send(request).await;
@@ -108,7 +110,7 @@ async fn a_placeholder_that_stays_is_recorded_with_the_reason() {
         })
         .collect();
     let body = IntactReason::Part(RequestPart::Body);
-    let reasons = [IntactReason::Path, body, IntactReason::Plaintext];
+    let reasons = [IntactReason::Path, body, IntactReason::Encoded, IntactReason::Plaintext];
     assert_eq!(kept, reasons.map(|reason| ("TOKEN".to_owned(), reason)));
     assert!(denials(&masked).is_empty());
 }

@@ -65,6 +65,11 @@ impl Substitution {
         self.pairs.is_empty()
     }
 
+    /// Returns whether the placeholder of a secret is replaced.
+    pub fn contains(&self, name: &str) -> bool {
+        self.pairs.iter().any(|pair| pair.name == name)
+    }
+
     /// Replaces the placeholders in a text, such as the value of a header. The result is `None` for
     /// a text without placeholders.
     pub fn replace(&self, text: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
