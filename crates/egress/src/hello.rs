@@ -32,6 +32,7 @@ pub(crate) struct Protocols {
 
 pub(crate) const HTTP_1: &[u8] = b"http/1.1";
 pub(crate) const HTTP_2: &[u8] = b"h2";
+const HTTP_1_0: &[u8] = b"http/1.0";
 
 /// A reader of one hello, from pieces.
 #[derive(Default)]
@@ -73,6 +74,8 @@ impl Reader {
                         match protocol {
                             HTTP_1 => protocols.http1 = true,
                             HTTP_2 => protocols.http2 = true,
+                            // The same as no offer: clients read any version below 2.
+                            HTTP_1_0 => {}
                             _ => protocols.other = true,
                         }
                     }

@@ -25,7 +25,7 @@ async fn a_value_is_inserted_into_headers_basic_credentials_and_the_query() {
     let masked = origin.masked();
     let own = masked.placeholder();
     let basic = STANDARD.encode(format!("git:{own}"));
-    for protocols in [H1, BOTH] {
+    for protocols in [H1, BOTH, &[b"http/1.0"]] {
         let bearer = format!("Bearer {own}");
         let headers = [("authorization", &*bearer), ("x-two", "other"), ("x-key", own)];
         let request = get(&format!("/{own}?key={own}&b=1"), &headers);
@@ -45,11 +45,11 @@ async fn a_value_is_inserted_into_headers_basic_credentials_and_the_query() {
         assert_eq!(origin.received().header("authorization"), expected);
     }
     // A request without a placeholder passes unchanged.
-    // Four connections with an insertion.
-    assert_eq!(inserted(&masked), ["TOKEN"; 4]);
+    // Six connections with an insertion.
+    assert_eq!(inserted(&masked), ["TOKEN"; 6]);
     masked.send(get("/x?y=1", &[("authorization", "Basic Og==")])).await;
     assert_eq!(origin.received().header("authorization"), "Basic Og==");
-    assert_eq!(inserted(&masked).len(), 4);
+    assert_eq!(inserted(&masked).len(), 6);
     assert!(denials(&masked).is_empty());
 }
 
