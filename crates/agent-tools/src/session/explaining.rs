@@ -16,7 +16,7 @@ use crate::tool_error::ToolError;
 
 /// The known facts about the failures of a command that has ended.
 pub(crate) struct Failures<'c> {
-    /// The end of standard error.
+    /// The end of standard error, or of the stream that a command has joined it to.
     pub(crate) stderr: &'c str,
     pub(crate) command: &'c str,
     /// The number of connections that had no route.
