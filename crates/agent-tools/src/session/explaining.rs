@@ -80,7 +80,12 @@ impl LocalSession {
         lines.extend(ran.connections.notes());
         let no_network = || self.no_network(connections, ran.connections);
         lines.extend(hints::find(ran.stderr, &self.settings.tier, connections, no_network));
-        lines.extend(hints::exhausted(ran.stderr, &self.settings.limits));
+        let limits = &self.settings.limits;
+        lines.extend(hints::exhausted(ran.stderr, limits));
+        // Without a private one, /tmp has the room of the host.
+        if self.sandbox().own_tmp().is_some() {
+            lines.extend(hints::full(ran.stderr, limits));
+        }
         for line in &mut lines {
             redaction.apply(line);
             // A path may have a line feed.
