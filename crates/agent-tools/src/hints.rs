@@ -7,7 +7,7 @@ use sandbox_core::{Tier, Weakness};
 
 use crate::printable::printable;
 
-pub(crate) use self::limits::exhausted;
+pub(crate) use self::limits::{exhausted, full};
 
 const NO_ROOT: &str = "the sandbox has no root and no package manager: sudo, su, apt-get and ping \
                        cannot work, so use the programs that are installed";

@@ -43,8 +43,8 @@ impl Restrictions {
             Remedy::RemoveDenyWrite(entry) => {
                 let path = Path::new(entry);
                 let same = |denied: &&PathEntry| {
-                    let canonical = || Path::new(&denied.to_string()).canonicalize().ok();
-                    denied.to_string() == *entry || canonical().is_some_and(|found| found == path)
+                    let expanded = expand(&denied.to_string());
+                    expanded == path || expanded.canonicalize().is_ok_and(|found| found == path)
                 };
                 match self.deny_write.iter().find(same) {
                     Some(denied) => format!("{denied} from deny-write"),
@@ -59,6 +59,15 @@ impl Restrictions {
         let within = if key.contains(' ') { "in" } else { "from" };
         Some(format!("remove {key} {within} {}", self.file.display()))
     }
+}
+
+/// Returns the path of an entry as rules have it, with `~` expanded and without `/**` at the end.
+fn expand(entry: &str) -> PathBuf {
+    let entry = Path::new(entry.trim_end_matches("/**"));
+    let below_home = entry.strip_prefix("~").ok();
+    below_home
+        .and_then(|below| Some(std::env::home_dir()?.join(below)))
+        .unwrap_or_else(|| entry.to_owned())
 }
 
 #[cfg(test)]
@@ -82,5 +91,21 @@ mod tests {
             "remove /p/data from deny-write in /p/.agent-tools.toml",
         ];
         assert_eq!(changes, expected);
+    }
+
+    #[test]
+    fn an_entry_below_the_home_directory_is_named_as_it_is_written() {
+        let home = std::env::home_dir().unwrap();
+        let mut restrictions = Restrictions::new("/p/.agent-tools.toml");
+        restrictions.deny_write = ["~", "~/absent", "/p/data/**"].map(PathEntry::from).to_vec();
+        for (path, expected) in [
+            (home.canonicalize().unwrap_or_else(|_| home.clone()), "~"),
+            (home.join("absent"), "~/absent"),
+            ("/p/data".into(), "/p/data/**"),
+        ] {
+            let remedy = Remedy::RemoveDenyWrite(path.to_str().unwrap().to_owned());
+            let expected = format!("remove {expected} from deny-write in /p/.agent-tools.toml");
+            assert_eq!(restrictions.change(&remedy), Some(expected));
+        }
     }
 }

@@ -10,6 +10,7 @@ use sandbox_core::{EntryPlace, FileError, FoundEntry, RelativePath, SessionDir, 
 
 use super::Judged;
 use crate::engine::Engine;
+use crate::rules::Rules;
 use crate::session::LocalSession;
 use crate::tool_error::ToolError;
 
@@ -61,7 +62,9 @@ impl LocalSession {
             SessionPath::resolve(self.dir(), input).map_err(|source| ToolError::Path { source })?;
         let outside = SessionPath::outside(self.dir(), input);
         let input = input.to_owned();
-        let Some(absolute) = outside.filter(|path| path.starts_with(TMP)) else {
+        // The reference has `/tmp` in the session directory.
+        let shows_tmp = self.rules() == Rules::Standard;
+        let Some(absolute) = outside.filter(|path| shows_tmp && path.starts_with(TMP)) else {
             let root = Root::Session(Arc::clone(&self.workspace.dir));
             let (absolute, relative) = (path.absolute().to_owned(), path.relative().cloned());
             return Ok(EntryLocation { input, root, relative, absolute });

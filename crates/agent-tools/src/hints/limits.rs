@@ -14,6 +14,8 @@ const PROCESSES: [&str; 4] = [
 ];
 /// Texts about open files.
 const FILES: [&str; 2] = ["too many open files", "emfile"];
+/// Texts about room for files.
+const ROOM: [&str; 2] = ["no space left on device", "enospc"];
 /// The number of lines that are searched, counted from the last one.
 const MAX_LINES: usize = 200;
 
@@ -30,6 +32,19 @@ pub(crate) fn exhausted(stderr: &str, limits: &Limits) -> Option<String> {
             return Some(format!("a command gets {processes} processes and threads at most"));
         }
         has(&FILES).then(|| format!("a process gets {} open files at most", limits.open_files))
+    })
+}
+
+/// Names the room of a private `/tmp` if standard error tells that a file found none. The message
+/// seldom has the path, and the disk of the host may be full too.
+pub(crate) fn full(stderr: &str, limits: &Limits) -> Option<String> {
+    let mut lines = stderr.lines().rev().take(MAX_LINES).map(str::to_ascii_lowercase);
+    lines.any(|line| ROOM.iter().any(|text| line.contains(text))).then(|| {
+        let (size, files) = (size(u64::from(limits.tmp_mib) << 20), limits.tmp_files);
+        format!(
+            "/tmp has room for {size} and {files} files at most, and /dev/shm for 64 MiB; put \
+             large files in the session directory"
+        )
     })
 }
 
@@ -62,5 +77,19 @@ mod tests {
         ] {
             assert_eq!(exhausted(&format!("x\n{line}\ny\n"), &limits).as_deref(), expected);
         }
+    }
+
+    #[test]
+    fn a_file_without_room_names_that_of_tmp() {
+        let expected = "/tmp has room for 512 MiB and 131072 files at most, and /dev/shm for 64 \
+                        MiB; put large files in the session directory";
+        for line in [
+            "head: error writing 'standard output': No space left on device",
+            "npm error code ENOSPC",
+        ] {
+            let found = full(&format!("x\n{line}\n"), &Limits::default());
+            assert_eq!(found.as_deref(), Some(expected));
+        }
+        assert_eq!(full("x\n", &Limits::default()), None);
     }
 }

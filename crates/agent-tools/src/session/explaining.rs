@@ -16,7 +16,7 @@ use crate::tool_error::ToolError;
 
 /// The known facts about the failures of a command that has ended.
 pub(crate) struct Failures<'c> {
-    /// The end of standard error.
+    /// The end of standard error, or of the stream that a command has joined it to.
     pub(crate) stderr: &'c str,
     pub(crate) command: &'c str,
     /// The number of connections that had no route.
@@ -80,7 +80,12 @@ impl LocalSession {
         lines.extend(ran.connections.notes());
         let no_network = || self.no_network(connections, ran.connections);
         lines.extend(hints::find(ran.stderr, &self.settings.tier, connections, no_network));
-        lines.extend(hints::exhausted(ran.stderr, &self.settings.limits));
+        let limits = &self.settings.limits;
+        lines.extend(hints::exhausted(ran.stderr, limits));
+        // Without a private one, /tmp has the room of the host.
+        if self.sandbox().own_tmp().is_some() {
+            lines.extend(hints::full(ran.stderr, limits));
+        }
         for line in &mut lines {
             redaction.apply(line);
             // A path may have a line feed.

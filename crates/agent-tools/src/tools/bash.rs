@@ -310,8 +310,9 @@ impl LocalSession {
         let loadout = self.variables.current();
         let mut redaction = Redaction::new(call.redact.then_some(&*loadout.redactor));
         // A path that is part of a value is explained too.
-        let searched = ran.stderr.bytes.len().saturating_sub(SEARCHED_BYTES);
-        let unredacted = String::from_utf8_lossy(&ran.stderr.bytes[searched..]).into_owned();
+        let messages = messages(&ran.stdout.bytes, &ran.stderr.bytes, ran.exit_code());
+        let searched = messages.len().saturating_sub(SEARCHED_BYTES);
+        let unredacted = String::from_utf8_lossy(&messages[searched..]).into_owned();
         let (stdout, stderr) = (std::mem::take(&mut ran.stdout), std::mem::take(&mut ran.stderr));
         let max = call.max_output;
         let stdout = self.display("stdout", stdout, max, &sandbox, &mut redaction).await?;
@@ -366,6 +367,12 @@ impl LocalSession {
         output.redact(redaction);
         Ok(BashResult::new(output, command_stdout_bytes))
     }
+}
+
+/// Returns the stream with the messages of a command. One that fails and has no standard error has
+/// probably joined it to standard output, as with `2>&1`.
+fn messages<'r>(stdout: &'r [u8], stderr: &'r [u8], exit_code: i32) -> &'r [u8] {
+    if exit_code != 0 && stderr.trim_ascii().is_empty() { stdout } else { stderr }
 }
 
 #[cfg(test)]

@@ -190,11 +190,11 @@ async fn read(session: &Session, input: Value) -> Result<ToolResult, ToolError> 
     let ReadInput { process_id, input, end_input, wait_ms } = parse(READ_NAME, input)?;
     let background = &session.background;
     background.adopt(session, &process_id).await?;
+    let wait = wait_ms.map_or(READ_WAIT, Duration::from_millis).min(MAX_WAIT);
     if input.is_some() || end_input {
         let text = input.unwrap_or_default();
-        background.write(READ_NAME, &process_id, text.as_bytes(), end_input).await?;
+        background.write(READ_NAME, &process_id, text.as_bytes(), end_input, wait).await?;
     }
-    let wait = wait_ms.map_or(READ_WAIT, Duration::from_millis).min(MAX_WAIT);
     let seen = background.read(READ_NAME, &process_id, Until::Output, wait).await?;
     finish(session, process_id, seen)
 }

@@ -22,6 +22,17 @@ async fn a_call_reports_that_the_session_directory_is_too_large() {
 }
 
 #[tokio::test]
+async fn a_full_tmp_is_named_with_its_room() {
+    let mut limits = Limits::default();
+    limits.tmp_mib = 1;
+    let fixture = Fixture::with(|builder| builder.limits(limits));
+    let session = fixture.open("s1").await;
+    let ran = session.bash("head -c 2M /dev/zero > /tmp/f").await.unwrap();
+    let hint = ran.hint.unwrap_or_default();
+    assert!(hint.starts_with("/tmp has room for 1 MiB and "), "{}: {hint}", ran.stderr);
+}
+
+#[tokio::test]
 async fn a_file_that_would_exceed_the_session_directory_is_not_written() {
     let mut limits = Limits::default();
     (limits.session_files, limits.session_bytes) = (30, 1 << 20);

@@ -1,6 +1,6 @@
 //! The rules of the reference system.
 
-use agent_tools::Rules;
+use agent_tools::{ByteRange, Rules};
 use serde_json::json;
 
 use crate::cli::Cli;
@@ -26,6 +26,8 @@ async fn a_session_follows_the_rules_of_the_reference() {
     );
     let read = session.call("readFile", json!({ "path": "/tmp/f" })).await.unwrap();
     assert_eq!(read["content"], "of the session");
+    let start = ByteRange { start: 0, end: Some(2) };
+    assert_eq!(session.read_range("/tmp/f", start).await.unwrap().bytes, b"of");
     for tool in session.tools() {
         assert!(!tool.description.contains("same /tmp"), "{}", tool.description);
     }
@@ -46,4 +48,14 @@ fn the_option_reference_accepts_names_of_skills_with_spaces_and_names_the_links(
     let ran = cli.run(&["--reference", "--json", "bash", "echo x > f"]).ok().json();
     let stdout = ran["stdout"].as_str().unwrap();
     assert!(stdout.contains("[exulu-artifacts]\n  f: file:///"), "{stdout}");
+}
+
+#[test]
+fn a_copy_to_tmp_stays_in_the_session_directory_with_the_rules_of_the_reference() {
+    let cli = Cli::new();
+    let source = cli.write("f", "x\n");
+    let copied = ["--reference", "cp", source.to_str().unwrap(), ":/tmp/f"];
+    cli.run(&copied).ok();
+    assert_eq!(cli.run(&["bash", "cat tmp/f"]).ok().stdout, "x\n");
+    assert_eq!(cli.run(&["--reference", "ls", "/tmp"]).ok().stdout.lines().count(), 1);
 }

@@ -88,6 +88,12 @@ async fn a_hint_explains_denials_with_rule_and_remedy() {
         assert!(line.starts_with(denied) && line.contains(option), "{line}");
     }
     assert_eq!(session.bash("cat missing /tmp/missing").await.unwrap().hint, None);
+    // Standard output has the messages if there is no other stream, and only of a failure.
+    let hint = session.bash("cat /root/secret 2>&1").await.unwrap().hint.unwrap();
+    assert!(hint.starts_with("read /root/secret: "), "{hint}");
+    for other in ["cat /root/secret 2>&1; true", "cat /root/secret 2>&1; echo x >&2; false"] {
+        assert_eq!(session.bash(other).await.unwrap().hint, None, "{other}");
+    }
 }
 
 #[tokio::test]

@@ -25,14 +25,15 @@ const LIMIT: &str = ", or raise the limit";
 /// Advice for which this toolset has no input.
 const BYTES: (&str, &str) = ("give a range of bytes instead of lines", "leave out view_range");
 
-/// The texts of an input, which messages repeat as they are.
+/// The texts of an input that have one of the names. Messages repeat them as they are.
 pub(super) struct Own(Vec<String>);
 
 impl Own {
     pub(super) fn of(input: &Value) -> Self {
         let texts = input.as_object().into_iter().flat_map(|fields| fields.values());
-        let texts = texts.filter_map(Value::as_str).filter(|text| !text.is_empty());
-        Self(texts.map(str::to_owned).collect())
+        // A text without a name needs no protection, and could be a part of a name.
+        let has_name = |text: &&str| words().any(|(from, _)| text.contains(from));
+        Self(texts.filter_map(Value::as_str).filter(has_name).map(str::to_owned).collect())
     }
 
     /// Renames what a text mentions beside the texts of the input.
@@ -112,7 +113,11 @@ fn is_own(message: &str) -> bool {
 }
 
 fn renamed(text: &str) -> String {
-    NAMES.iter().chain([&BYTES]).fold(text.to_owned(), |text, (from, to)| text.replace(from, to))
+    words().fold(text.to_owned(), |text, (from, to)| text.replace(from, to))
+}
+
+fn words() -> impl Iterator<Item = &'static (&'static str, &'static str)> {
+    NAMES.iter().chain([&BYTES])
 }
 
 #[cfg(test)]
@@ -129,5 +134,15 @@ mod tests {
             own.renamed(text),
             "readFile.ts: old_string does not occur; use read on readFile.ts (timeoutMs)"
         );
+    }
+
+    #[test]
+    fn an_input_that_is_part_of_a_name_keeps_no_name() {
+        let text = "oldString occurs 2 times; add text around it, or set replaceAll";
+        for old in ["e", "All", "i", "in", "S", "ol", ""] {
+            let own = Own::of(&json!({ "old_string": old }));
+            let expected = "old_string occurs 2 times; add text around it, or set replace_all";
+            assert_eq!(own.renamed(text), expected, "{old}");
+        }
     }
 }

@@ -85,11 +85,12 @@ impl<'s> Search<'s> {
         // Reading memory cannot fail, and the sink does not.
         let _ = self.searcher.search_slice(self.regex, &content[start..], &mut lines);
         let Lines { left, lines, more, .. } = lines;
+        // A file of which no line fits any more has `more` alone.
+        self.found.truncated |= more;
         if lines.is_empty() {
             return;
         }
         self.found.files += 1;
-        self.found.truncated |= more;
         self.left = left;
         let has_values =
             self.redaction.redactor().is_some_and(|redactor| !redactor.find(content).is_empty());
@@ -233,6 +234,19 @@ mod tests {
         assert!(check(b"fn a\nfn b", 0, 1, &format!("f:1:fn a\n{more}")).truncated);
         assert!(!check(b"fn a\nfn b", 0, 2, "f:1:fn a\nf:2:fn b\n").truncated);
         check(b"fn\0a\n", 0, 9, "no line matches\n");
+    }
+
+    #[test]
+    fn a_limit_that_ends_with_a_file_tells_of_the_next_one() {
+        let regex = compile("fn").unwrap();
+        let mut search = Search::new(&regex, 0, 1, Redaction::new(None));
+        search.file("a", b"fn");
+        search.file("b", b"x");
+        assert!(!search.is_full());
+        search.file("c", b"fn");
+        assert!(search.is_full());
+        let found = search.finish();
+        assert_eq!((found.lines.len(), found.files), (1, 1));
     }
 
     #[test]

@@ -27,6 +27,8 @@ const MAX_WAITING: usize = 1 << 20;
 const MAX_PART: usize = 30_000;
 /// Time for output that belongs to the first piece.
 const GATHERING_TIME: Duration = Duration::from_millis(50);
+/// The least time that a process gets to read its input, and to end after it has closed it.
+const LEAST_INPUT_TIME: Duration = Duration::from_secs(1);
 
 /// The processes that the tools of one handle have started.
 #[derive(Debug, Default)]
@@ -153,32 +155,49 @@ impl Background {
         Ok(())
     }
 
-    /// Writes to the standard input of a process, and ends it on request.
+    /// Writes to the standard input of a process until the time is over, and ends it on request.
     pub(super) async fn write(
         &self,
         tool: &'static str,
         id: &str,
         bytes: &[u8],
         ends: bool,
+        wait: Duration,
     ) -> Result<(), ToolError> {
         let entry = self.entry(tool, id)?;
+        let deadline = Instant::now() + wait.max(LEAST_INPUT_TIME);
+        let has_ended = || super::failed(tool, format!("the input of process {id} has ended"));
         let mut stdin = entry.stdin.lock().await;
         if let Some(input) = stdin.as_mut() {
-            let written = tokio::time::timeout(super::MAX_WAIT, input.write_all(bytes)).await;
-            match written {
-                // The process has closed its input, or has ended, which the answer shows.
-                Ok(_) => {}
-                Err(_) => {
-                    let problem = format!("process {id} does not read its input");
-                    return Err(super::failed(tool, problem));
+            let mut written = 0;
+            while written < bytes.len() {
+                match timeout_at(deadline, input.write(&bytes[written..])).await {
+                    Ok(Ok(count @ 1..)) => written += count,
+                    // The process has ended, which the answer shows, or has closed its input.
+                    Ok(_) if entry.ends_before(deadline).await => return Ok(()),
+                    Ok(_) => {
+                        *stdin = None;
+                        return Err(has_ended());
+                    }
+                    Err(_) => {
+                        let problem = format!(
+                            "process {id} does not read its input: it got the first {written} of \
+                             {} bytes",
+                            bytes.len()
+                        );
+                        return Err(super::failed(tool, problem));
+                    }
                 }
             }
         } else if !bytes.is_empty() {
-            let problem = match entry.is_adopted {
-                true => format!("only the program that started process {id} has its input"),
-                false => format!("the input of process {id} has ended"),
-            };
-            return Err(super::failed(tool, problem));
+            return Err(match entry.is_adopted {
+                true => {
+                    let problem =
+                        format!("only the program that started process {id} has its input");
+                    super::failed(tool, problem)
+                }
+                false => has_ended(),
+            });
         }
         if ends {
             *stdin = None;
@@ -200,8 +219,8 @@ impl Background {
         loop {
             let changed = entry.changed.notified();
             let (has_output, has_ended) = {
-                let state = lock(&entry.state);
-                (!state.output.is_empty(), state.ended.is_some())
+                let mut state = lock(&entry.state);
+                (state.complete_bytes() > 0, state.ended.is_some())
             };
             if has_ended {
                 break;
@@ -236,15 +255,8 @@ impl Background {
         }
         if let Some(signal) = signal {
             entry.control.signal(signal);
-            let deadline = Instant::now() + patience;
-            loop {
-                let changed = entry.changed.notified();
-                if lock(&entry.state).ended.is_some() {
-                    return Ok(());
-                }
-                if timeout_at(deadline, changed).await.is_err() {
-                    break;
-                }
+            if entry.ends_before(Instant::now() + patience).await {
+                return Ok(());
             }
         }
         entry.control.kill();
@@ -260,6 +272,21 @@ impl Background {
     }
 }
 
+impl Entry {
+    /// Waits until the process has ended. Returns false if the time is over before.
+    async fn ends_before(&self, deadline: Instant) -> bool {
+        loop {
+            let changed = self.changed.notified();
+            if lock(&self.state).ended.is_some() {
+                return true;
+            }
+            if timeout_at(deadline, changed).await.is_err() {
+                return false;
+            }
+        }
+    }
+}
+
 impl State {
     fn push(&mut self, output: &[u8]) {
         self.output.extend(output);
@@ -269,25 +296,32 @@ impl State {
         self.omitted_bytes += excess;
     }
 
-    /// Takes the next part of the output. An incomplete character or placeholder stays for the next
-    /// call.
+    /// Takes the next part of the output.
     fn take(&mut self) -> ReadPart {
+        let end = self.complete_bytes();
+        let output = String::from_utf8_lossy(&self.output.make_contiguous()[..end]).into_owned();
+        self.output.drain(..end);
+        // The next call gets nothing of an incomplete rest.
+        let remaining_bytes = if self.complete_bytes() > 0 { self.output.len() } else { 0 };
+        ReadPart {
+            output,
+            omitted_bytes: std::mem::take(&mut self.omitted_bytes),
+            remaining_bytes,
+            ended: self.ended.clone(),
+        }
+    }
+
+    /// Returns the size of the next part. An incomplete character or placeholder at the end stays
+    /// for a later one, unless the process has ended.
+    fn complete_bytes(&mut self) -> usize {
         let all = self.output.make_contiguous();
         let part = whole_end(all, all.len().min(MAX_PART));
         let bytes = &all[..part];
         let is_last = part == all.len() && self.ended.is_some();
-        let end = match std::str::from_utf8(bytes) {
+        match std::str::from_utf8(bytes) {
             _ if is_last => part,
             Err(error) if error.error_len().is_none() => error.valid_up_to(),
             _ => unfinished_placeholder(bytes).unwrap_or(part),
-        };
-        let output = String::from_utf8_lossy(&bytes[..end]).into_owned();
-        self.output.drain(..end);
-        ReadPart {
-            output,
-            omitted_bytes: std::mem::take(&mut self.omitted_bytes),
-            remaining_bytes: self.output.len(),
-            ended: self.ended.clone(),
         }
     }
 }
@@ -305,4 +339,30 @@ async fn collect(mut process: Process, stdout: Option<ProcessOutput>, entry: Arc
     let ended = ended.map(Box::new).map_err(|error| error.message());
     lock(&entry.state).ended = Some(ended);
     entry.changed.notify_waiters();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_incomplete_character_is_no_output_until_it_is_complete_or_the_process_has_ended() {
+        let mut state = State::default();
+        state.push(b"caf\xc3");
+        let part = state.take();
+        assert_eq!((part.output.as_str(), part.remaining_bytes), ("caf", 0));
+        assert_eq!(state.complete_bytes(), 0);
+        state.push(b"\xa9\xc3");
+        assert_eq!(state.take().output, "é");
+        state.ended = Some(Err(String::new()));
+        assert_eq!(state.take().output, "\u{fffd}");
+    }
+
+    #[test]
+    fn output_beyond_one_part_remains() {
+        let mut state = State::default();
+        state.push(&[b'x'; MAX_PART + 5]);
+        assert_eq!(state.take().remaining_bytes, 5);
+        assert_eq!(state.take().remaining_bytes, 0);
+    }
 }

@@ -64,7 +64,7 @@ async fn a_process_is_started_read_and_stopped_by_later_calls() {
     // A writer that waits for a process does not delay its end.
     let (started, _) = call(&session, &START, json!({ "command": "exec sleep 1000" })).await;
     let id = started["processId"].as_str().unwrap().to_owned();
-    let written = json!({ "processId": id, "input": "x".repeat(300_000) });
+    let written = json!({ "processId": id, "input": "x".repeat(300_000), "waitMs": 60_000 });
     let stopping = async {
         tokio::task::yield_now().await;
         let began = std::time::Instant::now();
@@ -73,6 +73,21 @@ async fn a_process_is_started_read_and_stopped_by_later_calls() {
     };
     let (_, took) = tokio::join!(call(&session, &READ, written), stopping);
     assert!(took < Duration::from_secs(30), "{took:?}");
+
+    // Input that is not read ends the call after its time, and closed input is an error.
+    let (started, _) = call(&session, &START, json!({ "command": "exec sleep 1000" })).await;
+    let id = started["processId"].as_str().unwrap().to_owned();
+    let input = json!({ "processId": id, "input": "x".repeat(3_000_000), "waitMs": 10 });
+    let (_, refused) = call(&session, &READ, input).await;
+    assert!(refused.contains("does not read its input: it got the first "), "{refused}");
+    assert!(refused.contains(" of 3000000 bytes"), "{refused}");
+    let closed = json!({ "command": "exec 0<&-; echo closed; exec sleep 1000" });
+    let (started, _) = call(&session, &START, closed).await;
+    assert_eq!(started["output"], "closed\n");
+    let id = started["processId"].as_str().unwrap().to_owned();
+    let input = json!({ "processId": id, "input": "lost\n", "waitMs": 10 });
+    let (_, refused) = call(&session, &READ, input).await;
+    assert!(refused.contains(&format!("the input of process {id} has ended")), "{refused}");
 
     let (_, unknown) = call(&session, &STOP, json!({ "processId": "nope" })).await;
     assert!(unknown.contains("there is no process \"nope\""), "{unknown}");
