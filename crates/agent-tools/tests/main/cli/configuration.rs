@@ -27,6 +27,28 @@ fn options_come_before_variables_and_those_before_the_file_of_the_home() {
 }
 
 #[test]
+fn what_does_not_need_the_file_of_the_home_runs_although_it_is_invalid() {
+    let cli = Cli::new();
+    let file = testkit::write_file(&cli.home(), "agent-tools.toml", "nope = 1\n");
+    let check = |problem: &str| {
+        cli.run(&["completions", "bash"]).ok();
+        let examined = cli.run(&["--json", "doctor"]);
+        assert_eq!(examined.code, 1);
+        let report = examined.json();
+        let settings = &report["settings"];
+        let detail = settings["detail"].as_str().unwrap();
+        assert!(settings["ok"] == false && detail.contains(problem), "{settings}");
+        assert_eq!(report["store"]["ok"], true, "the other checks run");
+        let refused = cli.run(&["session", "list"]);
+        assert!(refused.code == 125 && refused.stderr.contains(problem), "{}", refused.stderr);
+    };
+    check("agent-tools.toml:1: there is no option `nope` here");
+    std::fs::remove_file(&file).unwrap();
+    assert!(std::process::Command::new("mkfifo").arg(&file).status().unwrap().success());
+    check("it is no regular file");
+}
+
+#[test]
 fn an_error_about_a_value_names_the_variable_or_the_file_that_has_it() {
     let refused = |name: &str, value: &str, args: &[&str], code: i32, expected: &str| {
         let ran = Cli::with_environment(&[(name, value)]).run(args);
