@@ -12,6 +12,7 @@ use std::process::ExitCode;
 
 use agent_tools::{FileKind, ListOptions, ListedEntry, Session, printable};
 use clap::{Args, Subcommand};
+use sandbox_core::SessionPath;
 
 use super::tools::{check_lasts, not_whole, print_file};
 use crate::context::Context;
@@ -248,6 +249,9 @@ async fn cp(context: &Context, args: Cp) -> Result<ExitCode, Failure> {
         });
         context.print(&result, || {
             outln!("{}", printable(&copied.target));
+            if let Some(note) = anchored(session, &direction) {
+                errln!("agent-tools: note: {}", printable(&note));
+            }
             notes.iter().for_each(|note| errln!("agent-tools: left out: {note}"));
             if copied.pending > 0 {
                 errln!("agent-tools: {} changes are not in the store yet", copied.pending);
@@ -256,6 +260,16 @@ async fn cp(context: &Context, args: Cp) -> Result<ExitCode, Failure> {
         Ok(ExitCode::SUCCESS)
     })
     .await
+}
+
+/// Returns a note if the leading slash of the target stands for the session directory.
+fn anchored(session: &Session, direction: &Direction) -> Option<String> {
+    let Direction::In { to, .. } = direction else { return None };
+    // `/tmp` is that of commands.
+    SessionPath::outside(session.dir(), to).filter(|path| !path.starts_with("/tmp"))?;
+    let path = SessionPath::resolve(session.dir(), to).ok()?;
+    let absolute = path.absolute().display();
+    Some(format!("{to} is {absolute} for this tool: it cannot reach files of the system"))
 }
 
 /// The result of a copy.
