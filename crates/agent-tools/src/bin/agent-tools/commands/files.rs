@@ -36,12 +36,12 @@ pub(crate) enum FileCommand {
     /// Copy a file or a directory into a session, or out of it.
     ///
     /// A path of the session begins with a colon. Into an existing directory, the copy goes under
-    /// its own name; otherwise it gets the name of the target. Directories are merged, and files
-    /// replaced, with their mode and owner on the way out. A target that is a symlink, a FIFO or a
-    /// device is refused there. Symlinks that lead out of the copied directory, also through other
-    /// symlinks, are refused on the way in, and left out on the way out. `/tmp` of a session ends
-    /// with the process that has the session open, so a copy into it needs another one, such as
-    /// `mcp`. Nothing is redacted.
+    /// its own name, and so it does into one of the session that ends with a slash. Otherwise it
+    /// gets the name of the target. Directories are merged, and files replaced, with their mode and
+    /// owner on the way out. A target that is a symlink, a FIFO or a device is refused there.
+    /// Symlinks that lead out of the copied directory, also through other symlinks, are refused on
+    /// the way in, and left out on the way out. `/tmp` of a session ends with the process that has
+    /// the session open, so a copy into it needs another one, such as `mcp`. Nothing is redacted.
     #[command(after_help = "Examples:\n  $ agent-tools cp report.csv :\n  \
                             $ agent-tools cp ./data :inputs/data\n  \
                             $ agent-tools cp :inputs ./copy")]
@@ -184,6 +184,10 @@ impl CopySide {
                 "`-` is no file; `cat` prints a file of the session, `write-file` reads standard \
                  input, and `./-` names a file",
             ));
+        }
+        if text.is_empty() {
+            let problem = "a path is empty; `:` names the session directory, and `.` this one";
+            return Err(Failure::usage(problem));
         }
         match text.as_bytes().strip_prefix(b":") {
             None => Ok(Self::Host(text.into())),
