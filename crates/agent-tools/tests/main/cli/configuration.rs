@@ -199,3 +199,19 @@ fn the_file_of_the_home_counts_for_an_invalid_command_line_and_not_for_help() {
     let refused = cli.run(&["session", "list"]);
     assert!(refused.stderr.contains("there is `json`"), "{}", refused.stderr);
 }
+
+#[test]
+fn the_remedy_for_a_hidden_shell_works_at_once() {
+    let cli = Cli::new();
+    cli.write(".agent-tools.toml", "deny-read = [\"/usr\"]\n");
+    let refused = cli.run(&["bash", "echo hi"]);
+    assert_eq!(refused.code, 125);
+    let (_, remedy) = refused.stderr.split_once("; use --allow-read ").unwrap_or_else(|| {
+        panic!("{}", refused.stderr);
+    });
+    let (dirs, _) = remedy.split_once(" (filesystem.allowRead in settings)").unwrap();
+    let options: Vec<&str> =
+        dirs.split(" --allow-read ").flat_map(|dir| ["--allow-read", dir]).collect();
+    let ran = cli.run(&[&["bash"], &options[..], &["--", "echo hi"]].concat()).ok();
+    assert_eq!(ran.stdout, "hi\n");
+}
