@@ -45,7 +45,8 @@ pub(crate) struct DisplayedStream {
 /// Renders a stream: all of it, or its beginning and its end with a note between them.
 ///
 /// Lengths are in UTF-16 units. Each byte that the engine did not capture counts as one unit.
-/// `keep` writes the whole stream to a file, and returns its path or the reason of a failure.
+/// `keep` writes the whole stream to a file, and returns its path, or a text that says that it is
+/// not kept.
 pub(crate) fn for_display(
     name: &str,
     stream: &CapturedStream,
@@ -66,7 +67,7 @@ pub(crate) fn for_display(
     let (place, file) = match keep(&content) {
         Ok(file) if stream.dropped_bytes == 0 => (format!("all of it is in {file}"), Some(file)),
         Ok(file) => (format!("{file} has the first {} bytes", stream.bytes.len()), Some(file)),
-        Err(reason) => (format!("it could not be kept: {reason}"), None),
+        Err(reason) => (reason, None),
     };
     let text =
         format!("{head}\n\n[{name} truncated: {removed} characters removed; {place}]\n\n{tail}");
@@ -77,7 +78,7 @@ pub(crate) fn for_display(
 /// its beginning and its end with a note between them. `max_units` counts UTF-16 units. `name` is
 /// that of the stream in the note.
 pub fn shortened_stream(name: &str, stream: &CapturedStream, max_units: usize) -> String {
-    let keep = |_: &[u8]| Err("its sandbox ends with the command".to_owned());
+    let keep = |_: &[u8]| Err("the rest is not kept".to_owned());
     for_display(name, stream, max_units, &mut Redaction::new(None), keep).text
 }
 
@@ -173,7 +174,7 @@ mod tests {
     #[test]
     fn a_stream_that_cannot_be_kept_says_so() {
         let stream = CapturedStream { bytes: b"0123456789abc".to_vec(), dropped_bytes: 0 };
-        let failed = |_: &[u8]| Err("the disk is full".to_owned());
+        let failed = |_: &[u8]| Err("it could not be kept: the disk is full".to_owned());
         let shown = for_display("stderr", &stream, 4, &mut Redaction::new(None), failed);
         let note =
             "[stderr truncated: 9 characters removed; it could not be kept: the disk is full]";

@@ -16,6 +16,21 @@ pub fn printable_lines(text: &str) -> Cow<'_, str> {
     escape(text, |character| !matches!(character, '\n' | '\t') && is_dangerous(character))
 }
 
+/// Renders a text as a string of JSON in which all of those characters are escaped. Unlike with
+/// [`printable`], a reader of JSON gets the text back.
+pub(crate) fn json_string(text: &str) -> String {
+    let mut shown = String::new();
+    for character in serde_json::Value::from(text).to_string().chars() {
+        if is_dangerous(character) {
+            // All of them have four digits at most.
+            let _ = write!(shown, "\\u{:04x}", u32::from(character));
+        } else {
+            shown.push(character);
+        }
+    }
+    shown
+}
+
 /// Escapes a value with [`printable`] while it is formatted.
 pub(crate) struct Printable<T>(pub(crate) T);
 
@@ -68,6 +83,19 @@ mod tests {
     fn check(text: &str, expected: &str) {
         assert_eq!(printable(text), expected);
         assert_eq!(Printable(text).to_string(), expected);
+    }
+
+    #[test]
+    fn a_string_of_json_is_printable_and_is_the_text_again() {
+        for (text, shown) in [
+            ("  sp", "\"  sp\""),
+            ("\u{1b}[31m \"é🎉\"", r#""\u001b[31m \"é🎉\"""#),
+            ("\u{7f}\u{202e}", r#""\u007f\u202e""#),
+        ] {
+            assert_eq!(json_string(text), shown);
+            assert_eq!(serde_json::from_str::<String>(shown).unwrap(), text);
+            assert!(matches!(printable(shown), Cow::Borrowed(_)));
+        }
     }
 
     #[test]

@@ -61,7 +61,7 @@ pub enum ToolError {
         input: String,
         /// The path that it names.
         path: PathBuf,
-        /// A command that reads the file of the system, if there is one that commands can read.
+        /// A command that reads the entry of the system, if there is one that commands can read.
         command: Option<String>,
         /// The cause.
         source: Box<FileError>,

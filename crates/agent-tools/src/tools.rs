@@ -12,7 +12,7 @@ mod definition;
 pub(crate) mod edit_file;
 pub(crate) mod grep;
 pub(crate) mod list_files;
-mod location;
+pub(crate) mod location;
 pub(crate) mod processes;
 pub(crate) mod read_file;
 mod selection;

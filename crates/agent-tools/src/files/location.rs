@@ -6,13 +6,16 @@ use std::sync::Arc;
 
 use policy::Access;
 use sandbox_core::internal::real_path;
-use sandbox_core::{EntryPlace, FileError, FoundEntry, RelativePath, SessionDir, SessionPath};
+use sandbox_core::{
+    EntryPlace, FileError, FileErrorKind, FoundEntry, RelativePath, SessionDir, SessionPath,
+};
 
 use super::Judged;
 use crate::engine::Engine;
 use crate::rules::Rules;
 use crate::session::LocalSession;
 use crate::tool_error::ToolError;
+use crate::tools::location::Anchor;
 
 /// The directory that commands and tools share besides the session directory.
 const TMP: &str = "/tmp";
@@ -24,6 +27,8 @@ pub(super) const FILES: &str = "files";
 pub(super) struct EntryLocation {
     /// The path as the caller wrote it.
     input: String,
+    /// The meaning of the path if its leading slash stands for the session directory.
+    anchor: Option<Anchor>,
     root: Root,
     /// The path below the root; `None` for the root itself.
     pub(super) relative: Option<RelativePath>,
@@ -64,10 +69,12 @@ impl LocalSession {
         let input = input.to_owned();
         // The reference has `/tmp` in the session directory.
         let shows_tmp = self.rules() == Rules::Standard;
-        let Some(absolute) = outside.filter(|path| shows_tmp && path.starts_with(TMP)) else {
+        let in_tmp = outside.as_ref().filter(|path| shows_tmp && path.starts_with(TMP));
+        let Some(absolute) = in_tmp.cloned() else {
             let root = Root::Session(Arc::clone(&self.workspace.dir));
             let (absolute, relative) = (path.absolute().to_owned(), path.relative().cloned());
-            return Ok(EntryLocation { input, root, relative, absolute });
+            let anchor = outside.map(|outside| self.anchor(&outside, &absolute));
+            return Ok(EntryLocation { input, anchor, root, relative, absolute });
         };
         let sandbox = self.sandbox();
         if sandbox.own_tmp().is_none() {
@@ -80,7 +87,8 @@ impl LocalSession {
             "" => None,
             below => Some(RelativePath::parse(below).map_err(|source| ToolError::Path { source })?),
         };
-        Ok(EntryLocation { input, root: Root::Tmp(sandbox), relative, absolute })
+        let root = Root::Tmp(sandbox);
+        Ok(EntryLocation { input, anchor: None, root, relative, absolute })
     }
 }
 
@@ -182,6 +190,10 @@ impl EntryLocation {
     pub(super) fn error(&self, mut error: FileError) -> ToolError {
         if !self.is_of_session() && matches!(error, FileError::Escapes { .. }) {
             return ToolError::LeavesTmp { input: self.input.clone() };
+        }
+        let is_missing = error.kind() == FileErrorKind::NotFound;
+        if let Some(anchor) = self.anchor.as_ref().filter(|_| is_missing) {
+            return anchor.missing(self.input.clone(), error);
         }
         if let FileError::Io { path, .. }
         | FileError::Escapes { path }

@@ -165,7 +165,7 @@ pub(crate) fn host_remedy(change: &Remedy, host: &str) -> Option<String> {
 }
 
 /// Returns the option for a change of the settings that is about a host.
-fn change_option(change: &Remedy, host: &Host, port: Option<u16>) -> Option<String> {
+pub(super) fn change_option(change: &Remedy, host: &Host, port: Option<u16>) -> Option<String> {
     let Remedy::AllowDomain(allowed) = change else { return remedy_option(change, |_| true) };
     let (allowed, own_port) = Host::parse_with_port(allowed).ok()?;
     let port = own_port.or(port.filter(|_| allowed == *host));
@@ -173,17 +173,25 @@ fn change_option(change: &Remedy, host: &Host, port: Option<u16>) -> Option<Stri
     domain_option(&allowed.to_pattern(port))
 }
 
+/// Returns advice to use [`bare_domain_option`].
+pub(crate) fn domain_option(entry: &str) -> Option<String> {
+    let option = bare_domain_option(entry)?;
+    let is_pattern = option.starts_with("--allow-host");
+    let settings = if is_pattern { " (network.allowedDomains in settings)" } else { "" };
+    Some(format!("use {option}{settings}"))
+}
+
 /// Returns the option that allows connections to an entry of `network.allowedDomains`, or another
 /// way where none does.
-pub(crate) fn domain_option(entry: &str) -> Option<String> {
+pub(crate) fn bare_domain_option(entry: &str) -> Option<String> {
     if let Ok((host, port)) = Host::parse_with_port(entry) {
         if host.is_loopback() {
-            return Some("use --expose NAME=HOST:PORT for a server on the host's loopback".into());
+            return Some("--expose NAME=HOST:PORT for a server on the host's loopback".into());
         }
         if is_below_domain(&host) {
             let name = host.as_name().and_then(exposed_name)?;
             let port = port.map_or_else(|| "PORT".to_owned(), |port| port.to_string());
-            return Some(format!("use --expose {name}=HOST:{port}"));
+            return Some(format!("--expose {name}=HOST:{port}"));
         }
         // Addresses of metadata services and the like are open to no name, and need a deliberate
         // entry. Those that stand for names lead nowhere by themselves.
@@ -193,11 +201,10 @@ pub(crate) fn domain_option(entry: &str) -> Option<String> {
         }
         if !is_pattern(entry) {
             // The grammar of the settings has no names of one label.
-            return Some("use --expose NAME=HOST:PORT for a host whose name has no dot".into());
+            return Some("--expose NAME=HOST:PORT for a host whose name has no dot".into());
         }
     }
-    let entry = quoted(Path::new(entry));
-    Some(format!("use --allow-host {entry} (network.allowedDomains in settings)"))
+    Some(format!("--allow-host {}", quoted(Path::new(entry))))
 }
 
 /// Returns the name that gives a session a server of the host under this name, if one can.

@@ -8,6 +8,7 @@ use policy::{Decision, Host, NetworkConfig, NetworkPolicy};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::error::NetworkError;
+use super::event::change_option;
 use super::fixed::{self, Exposed, Resolved};
 use super::parent::parent_proxy;
 use super::spec::NetworkSpec;
@@ -93,18 +94,21 @@ impl NetworkRules {
     /// address allows no name.
     pub(crate) fn unused_addresses(&self) -> Result<Option<String>, NetworkError> {
         let policy = self.compile()?;
-        let is_unused = |address: &&Resolved| match policy.decide(address.name(), address.port()) {
-            Decision::Unlisted { .. } => !self.is_asking(),
-            decision => !decision.is_allowed(),
+        let change = |address: &Resolved| match policy.decide(address.name(), address.port()) {
+            Decision::Unlisted { .. } if self.is_asking() => None,
+            Decision::Unlisted { remedy, .. } | Decision::Denied { remedy, .. } => Some(remedy),
+            _ => None,
         };
-        let mut unused: Vec<String> =
-            self.resolved.iter().filter(is_unused).map(Resolved::target).collect();
-        unused.dedup();
-        let Some(first) = unused.first() else { return Ok(None) };
-        let remedy = format!("use --allow-host {first}");
+        let found = self.resolved.iter().filter_map(|address| Some((address, change(address)?)));
+        let mut unused: Vec<_> = found.collect();
+        unused.dedup_by_key(|(address, _)| address.target());
+        let Some((first, change)) = unused.first() else { return Ok(None) };
+        let remedy = change_option(change, first.name(), Some(first.port()));
+        let remedy = remedy.map_or_else(String::new, |remedy| format!("; {remedy}"));
+        let names: Vec<String> = unused.iter().map(|(address, _)| address.target()).collect();
         Ok(Some(format!(
-            "the policy does not allow {}, so a fixed address has no effect; {remedy}",
-            unused.join(", ")
+            "the policy does not allow {}, so a fixed address has no effect{remedy}",
+            names.join(", ")
         )))
     }
 
@@ -196,10 +200,15 @@ mod tests {
             .iter()
             .fold(spec, |spec, address| spec.resolve(address.parse().unwrap()));
         let expected = "the policy does not allow a.test:81, denied.b.test:80, so a fixed address \
-                        has no effect; use --allow-host a.test:81";
+                        has no effect; use --allow-host a.test:81 (network.allowedDomains in \
+                        settings)";
         assert_eq!(warning(&spec, false).unwrap().as_deref(), Some(expected));
         let asked = warning(&spec, true).unwrap().unwrap();
         assert!(asked.starts_with("the policy does not allow denied.b.test:80, so"), "{asked}");
+        assert!(asked.contains("; leave out --deny-host denied.b.test, or remove"), "{asked}");
+        let exposed = NetworkSpec::new().resolve("db.host.internal:80:[::1]".parse().unwrap());
+        let exposed = warning(&exposed, false).unwrap().unwrap();
+        assert!(exposed.ends_with("; use --expose db=HOST:80"), "{exposed}");
     }
 
     #[test]

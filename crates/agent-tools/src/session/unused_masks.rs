@@ -6,6 +6,7 @@ use std::path::Path;
 use policy::{Decision, Host, NetworkPolicy, Remedy};
 use secrets::{Mask, Masks};
 
+use crate::network::bare_domain_option;
 use crate::remedies::quoted;
 
 /// Reason why no connection can get the value of a mask.
@@ -72,7 +73,14 @@ fn reason_of_host(
             Some((Reason::Denied, entry))
         }
         Decision::Unlisted { .. } if asks => None,
-        _ => Some((Reason::Unlisted, format!("--allow-host {}", quoted(Path::new(pattern))))),
+        _ => {
+            let option = bare_domain_option(pattern).unwrap_or_else(|| match host.as_address() {
+                // An entry for such an address is deliberate.
+                Some(_) => format!("--allow-host {}", quoted(Path::new(pattern))),
+                None => "--expose NAME=HOST:PORT with NAME.host.internal as the host".to_owned(),
+            });
+            Some((Reason::Unlisted, option))
+        }
     }
 }
 
@@ -140,6 +148,14 @@ mod tests {
         check(&[mask("A", &["*.a.test"])], &["b.test"], &[], &[]);
         let none = " A: masked, and none of its hosts is allowed; ";
         check(&[a()], &["a.test:80"], &[], &[&format!("{none}use --allow-host a.test:443")]);
+        for (host, option) in [
+            ("db.host.internal", "--expose db=HOST:PORT"),
+            ("db.host.internal:5432", "--expose db=HOST:5432"),
+            ("host.internal", "--expose NAME=HOST:PORT with NAME.host.internal as the host"),
+            ("169.254.169.254:80", "--allow-host 169.254.169.254:80"),
+        ] {
+            check(&[mask("A", &[host])], &["b.test"], &[], &[&format!("{none}use {option}")]);
+        }
         for entry in ["a.test:443", "*:443", "a.test"] {
             let remove = format!("remove {entry} from network.deniedDomains (--deny-host)");
             check(&[a()], &["a.test"], &[entry], &[&format!("{none}{remove}")]);

@@ -278,7 +278,7 @@ impl EnvironmentRecipe {
         }
         let lacking = self.lacking(loaded, &given, &environment);
         let mut warnings = lacking.clone();
-        warnings.extend(replaced_and_short(&environment, &redactor));
+        warnings.extend(replaced_and_short(&environment, &redactor, &given));
         warnings.extend(masked.warnings);
         warnings.extend(self.placeholders.keep(masks, &masked.masks));
         let (revision, masks) = (loaded.revision.clone(), Arc::new(masked.masks));
@@ -302,7 +302,10 @@ impl EnvironmentRecipe {
         let unselected = loaded.variables.iter().filter(|(name, _)| !self.gives(name));
         let unselected = unselected.map(|(name, _)| (name.to_owned(), UNSELECTED.to_owned()));
         let omitted = environment.omitted.iter().map(|name| (name.clone(), OMITTED.to_owned()));
-        skipped.chain(unselected).chain(omitted).collect()
+        let empty =
+            loaded.variables.iter().filter(|(name, value)| self.gives(name) && is_empty(value));
+        let empty = empty.map(|(name, _)| (name.to_owned(), "empty".to_owned()));
+        skipped.chain(unselected).chain(omitted).chain(empty).collect()
     }
 
     /// Warns about the variables that commands lack, by reason.
@@ -334,14 +337,24 @@ impl EnvironmentRecipe {
 }
 
 /// Warns about variables whose value is not that of the source, or is shown in results.
-fn replaced_and_short(environment: &Environment, redactor: &Redactor) -> Vec<String> {
+fn replaced_and_short(
+    environment: &Environment,
+    redactor: &Redactor,
+    given: &secrets::Variables,
+) -> Vec<String> {
     let (overridden, short) = (environment.overridden.iter(), redactor.unredacted().iter());
+    // An empty value shows nothing.
+    let short = short.filter(|name| given.get(name).is_none_or(|value| !is_empty(value)));
     let lists = [
         (overridden.collect::<Vec<_>>(), "the session sets it itself"),
         (short.collect(), "too short to be redacted in results"),
     ];
     let warnings = lists.iter();
     warnings.filter_map(|(names, reason)| Some(format!("{}: {reason}", list(names)?))).collect()
+}
+
+fn is_empty(value: &SecretString) -> bool {
+    value.expose_secret().is_empty()
 }
 
 /// Names the first of several variables; `None` without any.

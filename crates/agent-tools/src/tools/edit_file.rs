@@ -234,13 +234,21 @@ fn replace(content: &str, edit: &Edit, redact: bool) -> Result<Edited, String> {
     };
     let count = found.len() + overlapping(content, old, &found);
     if *occurrences == Occurrences::One && count > 1 {
-        let lines: Vec<String> =
-            found.iter().take(LINES_NAMED).map(|at| line_of(*at).to_string()).collect();
-        let more = if found.len() > LINES_NAMED { ", …" } else { "" };
+        let (mut line, mut counted) = (1, 0);
+        let next_line = |at: &usize| {
+            line += content[counted..*at].matches('\n').count();
+            counted = *at;
+            line
+        };
+        let mut lines: Vec<usize> = found.iter().map(next_line).collect();
+        lines.dedup();
+        let more = if lines.len() > LINES_NAMED { ", …" } else { "" };
+        let named: Vec<String> = lines.iter().take(LINES_NAMED).map(usize::to_string).collect();
+        let word = if named.len() == 1 { "line" } else { "the lines" };
         return Err(format!(
-            "oldString occurs {count} times, in the lines {}{more}; give more of the text around \
-             it, or set replaceAll",
-            lines.join(", ")
+            "oldString occurs {count} times, in {word} {}{more}; give more of the text around it, \
+             or set replaceAll",
+            named.join(", ")
         ));
     }
     let content_new = content.replace(old.as_str(), new);
@@ -301,7 +309,8 @@ mod tests {
         check("a b c", "b", One, Ok("a N c"));
         check("b\nb\n", "b", One, Err("occurs 2 times, in the lines 1, 2;"));
         check("b\nb\n", "b", All, Ok("N\nN\n"));
-        check("xaaay", "aa", One, Err("occurs 2 times"));
+        check("xaaay", "aa", One, Err("occurs 2 times, in line 1;"));
+        check("aa\na\na", "a", One, Err("occurs 4 times, in the lines 1, 2, 3;"));
         check("ééé", "éé", One, Err("occurs 2 times"));
         check("a", "", One, Err("oldString is empty"));
         check("N", "N", One, Err("are the same"));

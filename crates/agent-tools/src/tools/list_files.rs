@@ -17,7 +17,7 @@ use super::definition::{
     Definition, Effects, Surroundings, object_schema, output_schema, parse, result,
 };
 use super::subtree::{Cancelled, Selection, Tree, TreeEntry, parse_glob};
-use crate::printable::Printable;
+use crate::printable::{Printable, json_string};
 use crate::redaction::{Redaction, names_in};
 use crate::session::{LocalSession, Session, blocking};
 use crate::sharing::FindFiles;
@@ -186,7 +186,8 @@ impl FoundFiles {
             text.push_str("no files match\n");
         }
         if let Some(after) = &self.next_after {
-            let _ = writeln!(text, "there are more: continue with after={}", Printable(after));
+            // An escaped name would be another place, and one may begin with a blank.
+            let _ = writeln!(text, "there are more: continue with after={}", json_string(after));
         }
         if let Some(note) = &self.note {
             let _ = writeln!(text, "note: {note}");

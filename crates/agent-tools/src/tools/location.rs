@@ -168,13 +168,7 @@ impl FileLocation {
         let input = self.input.clone();
         match (&self.outside, error) {
             (Some(outside), source) if is_missing => {
-                let is_readable = is_plain(outside) && outside.is_file() && session.reads(outside);
-                ToolError::Anchored {
-                    input,
-                    path: self.absolute.clone(),
-                    command: is_readable.then(|| format!("cat {}", outside.display())),
-                    source: Box::new(source),
-                }
+                session.anchor(outside, &self.absolute).missing(input, source)
             }
             (_, FileError::Escapes { .. }) if !self.is_of_session() => {
                 ToolError::LeavesTmp { input }
@@ -198,10 +192,35 @@ impl FileLocation {
     }
 }
 
+/// The meaning of a path whose leading slash stands for the session directory.
+#[derive(Clone, Debug)]
+pub(crate) struct Anchor {
+    /// The path that it names.
+    path: PathBuf,
+    /// A command that reads the entry of the system, if there is one that commands can read.
+    command: Option<String>,
+}
+
+impl Anchor {
+    /// Returns the error for the path if there is no such entry.
+    pub(crate) fn missing(&self, input: String, source: FileError) -> ToolError {
+        let Self { path, command } = self.clone();
+        ToolError::Anchored { input, path, command, source: Box::new(source) }
+    }
+}
+
 impl LocalSession {
-    /// Returns whether commands can read a file of the system.
-    fn reads(&self, path: &Path) -> bool {
-        self.denial_reason(path, Access::Read).is_none()
+    /// Returns the meaning of a path that commands see as `outside`, and tools as `path`.
+    pub(crate) fn anchor(&self, outside: &Path, path: &Path) -> Anchor {
+        let reader = match outside.metadata() {
+            Ok(metadata) if metadata.is_file() => Some("cat"),
+            Ok(metadata) if metadata.is_dir() => Some("ls"),
+            _ => None,
+        };
+        let reads = || is_plain(outside) && self.denial_reason(outside, Access::Read).is_none();
+        let command =
+            reader.filter(|_| reads()).map(|reader| format!("{reader} {}", outside.display()));
+        Anchor { path: path.to_owned(), command }
     }
 }
 

@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 use globset::{GlobBuilder, GlobMatcher};
 use policy::Access;
 use sandbox_core::internal::{EntryKind, Subtree, Walk, WalkEntry, real_path};
-use sandbox_core::{FileError, RelativePath, SessionPath};
+use sandbox_core::{FileError, FileErrorKind, RelativePath, SessionPath};
 
-use super::location::{Files, TMP};
+use super::location::{Anchor, Files, TMP};
 use crate::engine::Engine;
 use crate::session::LocalSession;
 use crate::tool_error::ToolError;
@@ -35,6 +35,8 @@ pub(super) struct Tree {
     sandbox: Arc<dyn Engine>,
     /// The path as the agent wrote it.
     input: String,
+    /// The meaning of the path if its leading slash stands for the session directory.
+    anchor: Option<Anchor>,
     tool: &'static str,
 }
 
@@ -102,15 +104,16 @@ impl LocalSession {
         let outside = SessionPath::outside(self.dir(), input);
         let sandbox = self.sandbox();
         let input = input.to_owned();
-        let outside = outside.filter(|_| self.shows_tmp());
-        let Some(below) = outside.as_deref().and_then(|path| path.strip_prefix(TMP).ok()) else {
+        let in_tmp = outside.as_deref().filter(|_| self.shows_tmp());
+        let Some(below) = in_tmp.and_then(|path| path.strip_prefix(TMP).ok()) else {
             let files = Files::Session(Arc::clone(&self.workspace.dir));
             let relative = path.relative().cloned();
-            return Ok(Tree { files, relative, shown_root: "", sandbox, input, tool });
+            let anchor = outside.map(|outside| self.anchor(&outside, path.absolute()));
+            return Ok(Tree { files, relative, shown_root: "", sandbox, input, anchor, tool });
         };
         let files = Files::Tmp(self.tmp_for(tool, &input)?);
         let relative = below.to_str().and_then(|path| RelativePath::parse(path).ok());
-        Ok(Tree { files, relative, shown_root: "/tmp/", sandbox, input, tool })
+        Ok(Tree { files, relative, shown_root: "/tmp/", sandbox, input, anchor: None, tool })
     }
 }
 
@@ -204,6 +207,11 @@ impl Tree {
 
     /// Returns an error, with the path as the agent wrote it.
     fn error(&self, mut error: FileError) -> ToolError {
+        if let Some(anchor) =
+            self.anchor.as_ref().filter(|_| error.kind() == FileErrorKind::NotFound)
+        {
+            return anchor.missing(self.input.clone(), error);
+        }
         if let FileError::Io { path, .. } | FileError::Escapes { path } = &mut error {
             *path = PathBuf::from(&self.input);
         }

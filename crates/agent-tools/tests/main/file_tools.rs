@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use agent_tools::{ByteRange, ErrorKind, LineRange, Tier, ToolError, Weakness};
+use agent_tools::{
+    ByteRange, ErrorKind, FindOptions, GrepOptions, LineRange, Tier, ToolError, Weakness,
+};
 use serde_json::json;
 
 use crate::fixture::{Fixture, Token, spec};
@@ -91,6 +93,19 @@ async fn another_leading_slash_is_the_session_directory_and_the_texts_say_so() {
     for path in ["/etc/nothing", "/etc/shadow", "/notes.txt"] {
         let message = session.read_file(path).await.unwrap_err().message();
         assert!(message.contains("for this tool") && !message.contains("cat "), "{message}");
+    }
+    let (mut searched, mut listed) = (GrepOptions::new("x"), FindOptions::default());
+    searched.path = Some("/etc/os-release".to_owned());
+    listed.path = Some("/usr/lib".to_owned());
+    for (error, command) in [
+        (session.search_files(&searched).await.unwrap_err(), "cat /etc/os-release"),
+        (session.find_files(&listed).await.unwrap_err(), "ls /usr/lib"),
+        (session.stat("/usr/lib").await.unwrap_err(), "ls /usr/lib"),
+    ] {
+        assert_eq!(error.kind(), ErrorKind::NotFound);
+        let message = error.message();
+        let text = format!("`{command}` reads the one of the system");
+        assert!(message.contains(" for this tool, ") && message.contains(&text), "{message}");
     }
     let written = session.write_file("/etc/x", b"1").await.unwrap();
     assert_eq!(written.path, format!("{dir}/etc/x"));

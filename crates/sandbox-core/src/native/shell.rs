@@ -38,10 +38,11 @@ pub(super) fn find() -> PathBuf {
 /// Returns [`OpenError::ShellHidden`] with the rule.
 pub(super) fn check(policy: &Policy, plan: &MountPlan, tier: &Tier) -> Result<(), OpenError> {
     let shell = find();
+    let explain = |path: &Path| verdict::explain(policy, plan, tier, path, Access::Read);
+    let (mut first, mut dirs) = (None, Vec::new());
     for path in [Some(&shell), loader(&shell).as_ref()].into_iter().flatten() {
         // Without the file, the error of the first command names it.
         let Ok(canonical) = path.canonicalize() else { continue };
-        let explain = |path: &Path| verdict::explain(policy, plan, tier, path, Access::Read);
         // Commands reach the file only through symlinks that they see.
         let denied = [explain(path), explain(&canonical)].into_iter().find(|it| !it.allowed);
         // Another user may have the only files.
@@ -49,20 +50,20 @@ pub(super) fn check(policy: &Policy, plan: &MountPlan, tier: &Tier) -> Result<()
         else {
             continue;
         };
+        first.get_or_insert_with(|| (path.to_owned(), rule.to_string()));
         // A program needs libraries beside its loader.
         let named = path.parent().and_then(|dir| dir.canonicalize().ok());
-        let mut dirs: Vec<PathBuf> =
-            named.into_iter().chain(canonical.parent().map(Path::to_owned)).collect();
-        dirs.dedup();
-        dirs.retain(|dir| !explain(dir).allowed);
-        let dirs: Vec<String> = dirs.iter().map(|dir| dir.display().to_string()).collect();
-        return Err(OpenError::ShellHidden {
-            path: path.to_owned(),
-            rule: rule.to_string(),
-            remedy: format!("add {} to filesystem.allowRead", dirs.join(" and ")),
-        });
+        for dir in named.into_iter().chain(canonical.parent().map(Path::to_owned)) {
+            if !dirs.contains(&dir) && !explain(&dir).allowed {
+                dirs.push(dir);
+            }
+        }
     }
-    Ok(())
+    let Some((path, rule)) = first else { return Ok(()) };
+    let options: Vec<_> =
+        dirs.iter().map(|dir| format!("--allow-read {}", dir.display())).collect();
+    let remedy = format!("use {} (filesystem.allowRead in settings)", options.join(" "));
+    Err(OpenError::ShellHidden { path, rule, remedy })
 }
 
 /// Returns the loader that a program names, if it is a 64-bit program that has one.

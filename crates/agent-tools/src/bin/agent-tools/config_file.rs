@@ -8,6 +8,7 @@ use std::any::TypeId;
 use std::ffi::OsString;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use clap::builder::ArgPredicate;
 use clap::{Arg, ArgAction, Command, Id};
@@ -26,6 +27,11 @@ const EXCLUDED: [&str; 3] = ["home", "help", "version"];
 /// Sets the defaults that the file of a home names; without the file, returns `None`.
 pub(crate) fn apply(command: &Command, home: &Path) -> Result<Option<Command>, Failure> {
     let file = home.join(FILE);
+    // A read of a pipe would wait for its writer.
+    if file.metadata().is_ok_and(|metadata| !metadata.is_file()) {
+        let problem = format!("cannot read {}: it is no regular file", file.display());
+        return Err(Failure::not_run_text(problem));
+    }
     match std::fs::read_to_string(&file) {
         Ok(text) => apply_text(command, &file, &text).map(Some),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
@@ -35,6 +41,19 @@ pub(crate) fn apply(command: &Command, home: &Path) -> Result<Option<Command>, F
             Err(Failure::not_run_text(format!("cannot read {}: {error}", file.display())))
         }
     }
+}
+
+/// The problem of the file, if the subcommand runs without the defaults of the file.
+static PROBLEM: OnceLock<String> = OnceLock::new();
+
+/// Notes the problem of the file, for a subcommand that reports it.
+pub(crate) fn note_problem(failure: &Failure) {
+    let _ = PROBLEM.set(failure.message().into_owned());
+}
+
+/// Returns the problem of the file that was noted.
+pub(crate) fn problem() -> Option<&'static str> {
+    PROBLEM.get().map(String::as_str)
 }
 
 /// Returns whether a home has no such file.

@@ -1,5 +1,6 @@
 //! Patterns of hosts on the command line. The error for a wrong one tells the right spelling.
 
+use agent_tools::Exposed;
 use agent_tools::policy::{Host, NetworkConfig, NetworkPolicy};
 
 /// Schemes of URLs and names of services that a pattern may have in the place of a port.
@@ -17,9 +18,11 @@ pub(crate) fn allowed(text: &str) -> Result<String, String> {
             .to_owned());
     }
     if is_any(text) {
-        return Err("is not a domain pattern: only --deny-host takes `*`; name the hosts, or use \
+        return Err(
+            "it is not a domain pattern: only --deny-host takes `*`; name the hosts, or use \
                     --ask to decide about each"
-            .to_owned());
+                .to_owned(),
+        );
     }
     read(text, |network| &mut network.allowed_domains)
 }
@@ -33,7 +36,7 @@ fn read(text: &str, list: List) -> Result<String, String> {
     let pattern = bracketed(text);
     let problem = match compile(&pattern, list) {
         Ok(()) if is_any(text) || host_of(&pattern).is_some() => return Ok(pattern),
-        Ok(()) => "covers no host".to_owned(),
+        Ok(()) => "it covers no host".to_owned(),
         Err(problem) => problem,
     };
     let name = problem.split(';').next().unwrap_or_default();
@@ -44,13 +47,23 @@ fn read(text: &str, list: List) -> Result<String, String> {
     let is_label = |label: &str| {
         !label.is_empty() && label.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b))
     };
-    match text.split_once(':').unwrap_or((text, "PORT")) {
-        (label, port) if is_label(label) => Err(format!(
-            "{name}: the name has no dot; write its full name, or give the session the server \
-             with --expose {label}={label}:{port}"
-        )),
-        _ => Err(problem),
+    let (scheme, rest) = text.split_once("://").map_or((None, text), |(it, rest)| (Some(it), rest));
+    let (label, port) = match rest.split_once(':') {
+        Some((label, port)) => (label, port_of(port).or_else(|| port.parse().ok())),
+        None => (rest, scheme.and_then(port_of)),
+    };
+    // Without a port, the user writes one.
+    let server = format!("{label}={label}:");
+    let can_expose = format!("{server}{}", port.unwrap_or(1)).parse::<Exposed>().is_ok();
+    let has_invalid_port = port.is_none() && rest.contains(':');
+    if !is_label(label) || !can_expose || has_invalid_port {
+        return Err(problem);
     }
+    let port = port.map_or_else(|| "PORT".to_owned(), |port| port.to_string());
+    Err(format!(
+        "{name}: the name has no dot; write its full name, or give the session the server with \
+         --expose {server}{port}"
+    ))
 }
 
 /// Returns whether a pattern is for all hosts, perhaps on one port.
@@ -163,6 +176,13 @@ mod tests {
             ("10.0.0.0/8", "is not a domain pattern; a block of addresses is no host"),
             ("registry", "with --expose registry=registry:PORT"),
             ("registry:5000", "with --expose registry=registry:5000"),
+            ("http://registry", "with --expose registry=registry:80"),
+            ("http://registry:5000", "with --expose registry=registry:5000"),
+            ("registry:https", "with --expose registry=registry:443"),
+            ("registry:0", "is not a domain pattern; write host[:port]"),
+            ("registry:99999", "is not a domain pattern; write host[:port]"),
+            ("of_no_host", "is not a domain pattern; write host[:port]"),
+            ("*", "it is not a domain pattern: only --deny-host takes `*`"),
             ("*", "--ask"),
             ("a..test", "covers no host"),
             ("exa mple.test", "covers no host"),

@@ -16,6 +16,9 @@ use crate::{Cli, advice, config_file, examples, origins, output};
 /// The beginning of the names of all variables that set an option.
 const VARIABLES: &str = "AGENT_TOOLS_";
 
+/// The subcommands that run although the configuration file is invalid. `doctor` reports it.
+const WITHOUT_FILE: [&str; 3] = ["completions", "doctor", "man"];
+
 /// Parses the command line. An option comes before a variable, and that before the configuration
 /// file. A variable that is empty counts as unset.
 pub(crate) fn parse() -> Result<Cli, ExitCode> {
@@ -40,10 +43,15 @@ pub(crate) fn parse() -> Result<Cli, ExitCode> {
         }
         Some(Err(failure)) => {
             // Help and errors of the command line come first.
-            if parsed.matches()?.get_flag("json") {
-                failure.print_json();
+            let matches = parsed.matches()?;
+            if !matches.subcommand_name().is_some_and(|name| WITHOUT_FILE.contains(&name)) {
+                if matches.get_flag("json") {
+                    failure.print_json();
+                }
+                return Err(failure.report());
             }
-            return Err(failure.report());
+            config_file::note_problem(&failure);
+            parsed
         }
     };
     let matches = configured.matches()?;

@@ -79,7 +79,11 @@ impl Project {
         let entries = |list: Vec<String>| list.into_iter().map(PathEntry::from).collect();
         listed.filesystem.deny_read = entries(keys.deny_read);
         listed.filesystem.deny_write = entries(keys.deny_write);
-        listed.validate().map_err(|error| failed(&error.problem))?;
+        listed.validate().map_err(|error| {
+            let place = error.path.to_string().replace("filesystem.denyRead", "deny-read");
+            let place = place.replace("filesystem.denyWrite", "deny-write");
+            failed(&format!("{place}: {}", error.problem))
+        })?;
         let absolute = |list: &[PathEntry]| -> Result<Vec<PathEntry>, Failure> {
             let entries = list.iter().map(|entry| settings::absolute_entry(entry, dir));
             entries.collect::<Result<_, _>>().map_err(|problem| failed(&problem))
@@ -183,7 +187,8 @@ mod tests {
         for invalid in ["", "/a/*/"] {
             write(dir.path(), &format!("deny-write = [{invalid:?}]\n"));
             let failure = Project::read(dir.path()).unwrap_err();
-            assert!(failure.message().contains(".agent-tools.toml: "), "{}", failure.message());
+            let place = ".agent-tools.toml: deny-write[0]: ";
+            assert!(failure.message().contains(place), "{}", failure.message());
         }
         write(dir.path(), "no-network = true\nallow-read = [\"/\"]\n");
         let failure = Project::read(dir.path()).unwrap_err();

@@ -28,8 +28,9 @@ impl LocalSession {
         let is_small = stream.bytes.len() <= INLINE_BYTES;
         let (keeps_output, rules) = (self.keeps_output(), self.rules());
         let keep = move |content: &[u8]| match keeps_output {
-            true => keep(&mut lock(&outputs), &*sandbox, &tier, content),
-            false => Err("its sandbox ends with the command".to_owned()),
+            true => keep(&mut lock(&outputs), &*sandbox, &tier, content)
+                .map_err(|reason| format!("it could not be kept: {reason}")),
+            false => Err("it is not kept: its sandbox ends with the command".to_owned()),
         };
         let show = move |redaction: &mut Redaction<'_>| match rules {
             Rules::Reference => for_reference(name, &stream, max_units, redaction),

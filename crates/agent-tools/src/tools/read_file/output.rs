@@ -54,7 +54,8 @@ impl ReadFileOutput {
             return None;
         }
         let head = self.content.get(..image::HEAD_BYTES / 3 * 4).unwrap_or(&self.content);
-        image::media_type(&STANDARD.decode(head).ok()?)
+        image::media_type(&STANDARD.decode(head).ok()?)?;
+        image::whole_media_type(&STANDARD.decode(&self.content).ok()?)
     }
 
     /// Renders the result as plain text for a model: the content, and [`ReadFileOutput::notes`].

@@ -11,7 +11,7 @@ use base64::engine::general_purpose::STANDARD;
 use sandbox_core::internal::read_open;
 use sandbox_core::{FileError, RelativePath};
 
-use super::image::{self, HEAD_BYTES, MAX_IMAGE_BYTES};
+use super::image::{self, MAX_IMAGE_BYTES};
 use super::{ByteRange, FilePart, LineRange, MAX_READ_BYTES, ReadFileOutput};
 use crate::redaction::Redaction;
 
@@ -64,7 +64,7 @@ impl Reader<'_> {
             let (path, max_bytes) = (self.path.as_ref().to_owned(), MAX_READ_BYTES);
             return Err(Failure::File(FileError::TooLarge { path, size, max_bytes }));
         }
-        let is_image = size <= MAX_IMAGE_BYTES && self.image_type()?.is_some();
+        let is_image = size <= MAX_IMAGE_BYTES && self.is_image()?;
         if is_image || !self.source.is_text()? {
             let max = if is_image { size } else { self.max_binary_bytes() };
             let mut output = self.binary(0..size.min(max))?;
@@ -196,10 +196,9 @@ impl Reader<'_> {
         })
     }
 
-    fn image_type(&self) -> Result<Option<&'static str>, Failure> {
-        let head = 0..self.source.size.min(HEAD_BYTES as u64);
-        let (bytes, place) = self.source.window(head)?;
-        Ok(image::media_type(&bytes[place]))
+    fn is_image(&self) -> Result<bool, Failure> {
+        let (bytes, place) = self.source.window(0..self.source.size)?;
+        Ok(image::whole_media_type(&bytes[place]).is_some())
     }
 
     /// Returns the size of the largest text that can have room.

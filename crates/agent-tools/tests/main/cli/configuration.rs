@@ -27,6 +27,28 @@ fn options_come_before_variables_and_those_before_the_file_of_the_home() {
 }
 
 #[test]
+fn what_does_not_need_the_file_of_the_home_runs_although_it_is_invalid() {
+    let cli = Cli::new();
+    let file = testkit::write_file(&cli.home(), "agent-tools.toml", "nope = 1\n");
+    let check = |problem: &str| {
+        cli.run(&["completions", "bash"]).ok();
+        let examined = cli.run(&["--json", "doctor"]);
+        assert_eq!(examined.code, 1);
+        let report = examined.json();
+        let settings = &report["settings"];
+        let detail = settings["detail"].as_str().unwrap();
+        assert!(settings["ok"] == false && detail.contains(problem), "{settings}");
+        assert_eq!(report["store"]["ok"], true, "the other checks run");
+        let refused = cli.run(&["session", "list"]);
+        assert!(refused.code == 125 && refused.stderr.contains(problem), "{}", refused.stderr);
+    };
+    check("agent-tools.toml:1: there is no option `nope` here");
+    std::fs::remove_file(&file).unwrap();
+    assert!(std::process::Command::new("mkfifo").arg(&file).status().unwrap().success());
+    check("it is no regular file");
+}
+
+#[test]
 fn an_error_about_a_value_names_the_variable_or_the_file_that_has_it() {
     let refused = |name: &str, value: &str, args: &[&str], code: i32, expected: &str| {
         let ran = Cli::with_environment(&[(name, value)]).run(args);
@@ -176,4 +198,20 @@ fn the_file_of_the_home_counts_for_an_invalid_command_line_and_not_for_help() {
     assert!(cli.run(&["bash", "--help"]).ok().stdout.contains("Usage: "));
     let refused = cli.run(&["session", "list"]);
     assert!(refused.stderr.contains("there is `json`"), "{}", refused.stderr);
+}
+
+#[test]
+fn the_remedy_for_a_hidden_shell_works_at_once() {
+    let cli = Cli::new();
+    cli.write(".agent-tools.toml", "deny-read = [\"/usr\"]\n");
+    let refused = cli.run(&["bash", "echo hi"]);
+    assert_eq!(refused.code, 125);
+    let (_, remedy) = refused.stderr.split_once("; use --allow-read ").unwrap_or_else(|| {
+        panic!("{}", refused.stderr);
+    });
+    let (dirs, _) = remedy.split_once(" (filesystem.allowRead in settings)").unwrap();
+    let options: Vec<&str> =
+        dirs.split(" --allow-read ").flat_map(|dir| ["--allow-read", dir]).collect();
+    let ran = cli.run(&[&["bash"], &options[..], &["--", "echo hi"]].concat()).ok();
+    assert_eq!(ran.stdout, "hi\n");
 }

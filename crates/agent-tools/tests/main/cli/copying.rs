@@ -34,3 +34,19 @@ fn a_copy_that_is_too_large_is_refused_before_it_begins() {
         assert!(error.contains("without --json, a file may have any size"), "{error}");
     }
 }
+
+#[test]
+fn a_copy_to_a_path_of_the_system_names_the_place_in_the_session() {
+    let cli = Cli::new();
+    cli.write("conf", "x");
+    let copied = cli.run(&["cp", "conf", ":/etc/conf"]).ok();
+    assert_eq!(copied.stdout, "/etc/conf\n");
+    let note = "/sessions/default/etc/conf for this tool: it cannot reach files of the system";
+    assert!(copied.stderr.contains(note), "{}", copied.stderr);
+    assert_eq!(cli.run(&["cp", "conf", ":etc/other"]).ok().stderr, "");
+    let empty = cli.run(&["cp", "", ":x"]);
+    assert!(empty.code == 2 && empty.stderr.contains("a path is empty"), "{}", empty.stderr);
+    let missing = cli.run(&["cp", ":/etc/os-release", "."]);
+    let command = "`cat /etc/os-release` reads the one of the system";
+    assert!(missing.code == 1 && missing.stderr.contains(command), "{}", missing.stderr);
+}

@@ -318,6 +318,11 @@ fn a_skipped_variable_is_reported_once_for_a_session() {
     let first = cli.run(&["bash", "true"]).ok();
     assert!(first.stderr.contains("SHORT: too short to be redacted"), "{}", first.stderr);
     assert_eq!(cli.run(&["bash", "true"]).ok().stderr, "");
+    // An empty value shows nothing.
+    cli.run_with(&["variable", "set", "EMPTY"], "").ok();
+    assert_eq!(cli.run(&["bash", "true"]).ok().stderr, "");
+    let required = cli.run(&["bash", "--require-variable", "EMPTY", "true"]);
+    assert!(required.stderr.contains("no value: EMPTY (empty)"), "{}", required.stderr);
     cli.run_with(&["variable", "set", "OTHER"], "x").ok();
     let next = cli.run(&["--json", "bash", "true"]).ok();
     assert!(next.json()["warnings"][0].as_str().unwrap().contains("OTHER"), "{}", next.stdout);

@@ -80,7 +80,9 @@ fn results_match_the_schemas_that_the_tools_declare() {
 fn an_image_is_shown_as_one() {
     let cli = Cli::new();
     let mut server = Server::start(&cli);
-    let image = STANDARD.encode([&b"\x89PNG\r\n\x1a\n"[..], &[7; 30_000]].concat());
+    let header = b"\x89PNG\r\n\x1a\n\0\0\0\x0dIHDR\0\0\0\x01\0\0\0\x01\x08\0\0\0\0cccc";
+    let image = [&header[..], b"\0\0\x75\x30IDAT", &[7; 30_000], b"cccc\0\0\0\0IENDcccc"].concat();
+    let image = STANDARD.encode(image);
     let input = json!({ "path": "p.dat", "content": image, "encoding": "base64" });
     assert_eq!(server.call("writeFile", input)["isError"], false);
     let read = server.call("readFile", json!({ "path": "p.dat" }));

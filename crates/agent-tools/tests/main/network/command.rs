@@ -171,7 +171,8 @@ fn an_address_of_a_name_that_is_not_allowed_is_reported_once() {
     let cli = Cli::new();
     let at = ["--resolve", "a.test:443:127.0.0.1:8443"];
     let warning = "agent-tools: warning: the policy does not allow a.test:443, so a fixed address \
-                   has no effect; use --allow-host a.test:443\n";
+                   has no effect; use --allow-host a.test:443 (network.allowedDomains in \
+                   settings)\n";
     let run = |command: &str, options: &[&str]| {
         cli.run(&[&[command], &at[..], options, &["true"]].concat()).ok().stderr
     };
@@ -180,7 +181,8 @@ fn an_address_of_a_name_that_is_not_allowed_is_reported_once() {
     assert_eq!(run("bash", &["--allow-host", "a.test:443"]), "");
     assert_eq!(run("bash", &["--allow-host", "a.test:80"]), warning);
     assert_eq!(run("sandbox", &[]), warning);
-    assert_eq!(run("sandbox", &["--allow-host", "a.test:443", "--deny-host", "*"]), warning);
+    let denied = run("sandbox", &["--allow-host", "a.test:443", "--deny-host", "*"]);
+    assert!(denied.contains("no effect; leave out --deny-host '*', or remove"), "{denied}");
     assert_eq!(run("sandbox", &["--allow-host", "a.test"]), "");
     // A project leaves no network, whatever the options are.
     cli.write(".agent-tools.toml", "no-network = true\n");

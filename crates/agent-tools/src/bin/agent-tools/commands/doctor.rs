@@ -10,6 +10,7 @@ use agent_tools::{Enforcement, Tier};
 use egress::Trust;
 use serde::Serialize;
 
+use crate::config_file;
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::options::SessionArgs;
@@ -36,7 +37,7 @@ struct Report {
     runtimes: Vec<Runtime>,
     node_path: Option<String>,
     home: String,
-    /// The options and the policy of the session.
+    /// The configuration file, the options and the policy of the session.
     settings: Check,
     store: Check,
     variables: Check,
@@ -101,7 +102,7 @@ pub(crate) async fn run(context: &Context, args: &SessionArgs) -> Result<ExitCod
 async fn examine(context: &Context, args: &SessionArgs) -> Result<Report, Failure> {
     let engine = agent_tools::probe(&context.tier());
     let home = context.home()?;
-    let (settings, runtimes, node_path) = match described(context, args) {
+    let (mut settings, runtimes, node_path) = match described(context, args) {
         Ok((runtimes, node_path)) => {
             (Check { ok: true, detail: "valid".to_owned() }, runtimes, node_path)
         }
@@ -109,6 +110,9 @@ async fn examine(context: &Context, args: &SessionArgs) -> Result<Report, Failur
             (Check { ok: false, detail: failure.message().into_owned() }, Vec::new(), None)
         }
     };
+    if let Some(problem) = config_file::problem() {
+        settings = Check { ok: false, detail: problem.to_owned() };
+    }
     let store = store(context).await;
     let variables = match context.existing_variables().await {
         Ok(None) => Check { ok: true, detail: "0 stored".to_owned() },

@@ -12,6 +12,7 @@ use std::process::ExitCode;
 
 use agent_tools::{FileKind, ListOptions, ListedEntry, Session, printable};
 use clap::{Args, Subcommand};
+use sandbox_core::SessionPath;
 
 use super::tools::{check_lasts, not_whole, print_file};
 use crate::context::Context;
@@ -35,12 +36,12 @@ pub(crate) enum FileCommand {
     /// Copy a file or a directory into a session, or out of it.
     ///
     /// A path of the session begins with a colon. Into an existing directory, the copy goes under
-    /// its own name; otherwise it gets the name of the target. Directories are merged, and files
-    /// replaced, with their mode and owner on the way out. A target that is a symlink, a FIFO or a
-    /// device is refused there. Symlinks that lead out of the copied directory, also through other
-    /// symlinks, are refused on the way in, and left out on the way out. `/tmp` of a session ends
-    /// with the process that has the session open, so a copy into it needs another one, such as
-    /// `mcp`. Nothing is redacted.
+    /// its own name, and so it does into one of the session that ends with a slash. Otherwise it
+    /// gets the name of the target. Directories are merged, and files replaced, with their mode and
+    /// owner on the way out. A target that is a symlink, a FIFO or a device is refused there.
+    /// Symlinks that lead out of the copied directory, also through other symlinks, are refused on
+    /// the way in, and left out on the way out. `/tmp` of a session ends with the process that has
+    /// the session open, so a copy into it needs another one, such as `mcp`. Nothing is redacted.
     #[command(after_help = "Examples:\n  $ agent-tools cp report.csv :\n  \
                             $ agent-tools cp ./data :inputs/data\n  \
                             $ agent-tools cp :inputs ./copy")]
@@ -184,6 +185,10 @@ impl CopySide {
                  input, and `./-` names a file",
             ));
         }
+        if text.is_empty() {
+            let problem = "a path is empty; `:` names the session directory, and `.` this one";
+            return Err(Failure::usage(problem));
+        }
         match text.as_bytes().strip_prefix(b":") {
             None => Ok(Self::Host(text.into())),
             Some(path) => match std::str::from_utf8(path) {
@@ -248,6 +253,9 @@ async fn cp(context: &Context, args: Cp) -> Result<ExitCode, Failure> {
         });
         context.print(&result, || {
             outln!("{}", printable(&copied.target));
+            if let Some(note) = anchored(session, &direction) {
+                errln!("agent-tools: note: {}", printable(&note));
+            }
             notes.iter().for_each(|note| errln!("agent-tools: left out: {note}"));
             if copied.pending > 0 {
                 errln!("agent-tools: {} changes are not in the store yet", copied.pending);
@@ -256,6 +264,16 @@ async fn cp(context: &Context, args: Cp) -> Result<ExitCode, Failure> {
         Ok(ExitCode::SUCCESS)
     })
     .await
+}
+
+/// Returns a note if the leading slash of the target stands for the session directory.
+fn anchored(session: &Session, direction: &Direction) -> Option<String> {
+    let Direction::In { to, .. } = direction else { return None };
+    // `/tmp` is that of commands.
+    SessionPath::outside(session.dir(), to).filter(|path| !path.starts_with("/tmp"))?;
+    let path = SessionPath::resolve(session.dir(), to).ok()?;
+    let absolute = path.absolute().display();
+    Some(format!("{to} is {absolute} for this tool: it cannot reach files of the system"))
 }
 
 /// The result of a copy.

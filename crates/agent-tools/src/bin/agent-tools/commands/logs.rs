@@ -19,12 +19,16 @@ pub(crate) struct LogsArgs {
     #[arg(value_name = "ID", default_value = "default", env = "AGENT_TOOLS_SESSION")]
     session: SessionId,
     /// Show only the last calls.
-    #[arg(short = 'n', long, value_name = "COUNT")]
+    #[arg(short = 'n', long, value_name = "COUNT", value_parser = count)]
     last: Option<NonZeroUsize>,
     /// Show only calls that failed, timed out, had another exit code than 0, or were denied
     /// something.
     #[arg(long)]
     failed: bool,
+}
+
+fn count(text: &str) -> Result<NonZeroUsize, String> {
+    text.parse().map_err(|_| "expected a whole number above 0".to_owned())
 }
 
 pub(crate) async fn run(context: &Context, args: &LogsArgs) -> Result<ExitCode, Failure> {
@@ -79,5 +83,18 @@ fn outcome(call: &CallRecord) -> String {
         (Some(code), _) => format!("exit {code}"),
         (None, Some(_)) => "error".to_owned(),
         (None, None) => "done".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_count_is_above_zero() {
+        assert_eq!(count("20").map(NonZeroUsize::get), Ok(20));
+        for wrong in ["0", "-1", "x"] {
+            assert_eq!(count(wrong), Err("expected a whole number above 0".to_owned()));
+        }
     }
 }

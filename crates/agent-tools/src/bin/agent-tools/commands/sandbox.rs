@@ -128,7 +128,9 @@ pub(crate) async fn run(context: &Context, args: SandboxArgs) -> Result<ExitCode
         .overlays(overlays)
         .open()
         .map_err(Failure::not_run)?;
-    if let Some(warning) = network.check(&policy.config().network).map_err(Failure::not_run)? {
+    let warning = network.check(&policy.config().network).map_err(Failure::not_run)?;
+    // A later line can allow the name of a fixed address.
+    if let Some(warning) = warning.filter(|_| !may_change) {
         errln!("agent-tools: warning: {warning}");
     }
     for gap in sandbox.unenforced().into_iter().filter(|gap| gap.reason != UnenforcedReason::Absent)

@@ -2,6 +2,7 @@
 
 use std::io::{Seek, SeekFrom, Write};
 
+use super::super::image::tests::WHOLE;
 use super::*;
 
 fn file(content: &[u8]) -> File {
@@ -116,12 +117,7 @@ fn binary_content_is_base64_in_parts() {
 
 #[test]
 fn an_image_is_recognised_by_its_content_and_returned_whole() {
-    for (head, media_type) in [
-        (&b"\x89PNG\r\n\x1a\n"[..], "image/png"),
-        (b"\xff\xd8\xff\xe0", "image/jpeg"),
-        (b"GIF89a", "image/gif"),
-        (b"RIFF\0\0\0\0WEBPVP8 ", "image/webp"),
-    ] {
+    for (head, media_type) in WHOLE {
         let image = [head, &[0; 500]].concat();
         let output = read_part(&file(&image), FilePart::Whole, Some(100)).unwrap();
         assert_eq!(output.image(), Some(media_type));
@@ -129,6 +125,8 @@ fn an_image_is_recognised_by_its_content_and_returned_whole() {
         assert_eq!(STANDARD.decode(&output.content).unwrap(), image);
         let part = read_part(&file(&image), bytes(0, None), Some(100)).unwrap();
         assert_eq!(part.image(), None, "a part is no image");
+        let cut = read_part(&file(&head[..head.len() - 1]), FilePart::Whole, None).unwrap();
+        assert_eq!((cut.image(), cut.encoding), (None, Some("base64")), "{media_type}");
     }
     let mut large = vec![0; usize_of(MAX_IMAGE_BYTES) + 1];
     large[..4].copy_from_slice(b"\xff\xd8\xff\xe0");
