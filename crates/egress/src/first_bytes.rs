@@ -48,11 +48,21 @@ pub(crate) fn protocol(bytes: &[u8]) -> Option<Protocol> {
     let end = rest.iter().position(|byte| *byte == b'\n');
     let line = &rest[..end.unwrap_or(rest.len())];
     match line.iter().position(|byte| is_blank(*byte) || byte.is_ascii_control()) {
-        None if end.is_some() || line.len() > MAX_LINE_BYTES => return Some(Protocol::Other),
+        // A word this long is as a line this long, below.
+        None if line.len() > MAX_LINE_BYTES => return Some(Protocol::Http(Version::One)),
+        None if end.is_some() => return Some(Protocol::Other),
         None => return None,
         Some(length) if !is_blank(line[length]) => return Some(Protocol::Other),
         // A server that takes this for a blank knows no such method.
         Some(length) if !line[length].is_ascii() && !line[..length].is_ascii() => {
+            return Some(Protocol::Other);
+        }
+        // Servers that take this for a blank know their methods. It is a length in LDAP.
+        Some(length)
+            if is_odd_blank(line[length])
+                && !METHODS.contains(&&line[..length])
+                && line.iter().any(|byte| byte.is_ascii_control() && !is_blank(*byte)) =>
+        {
             return Some(Protocol::Other);
         }
         Some(_) if is_git(line) => return Some(Protocol::Other),
@@ -75,27 +85,61 @@ pub(crate) fn is_unfinished_request(bytes: &[u8]) -> bool {
     matches!(protocol(&line), Some(Protocol::Http(_)))
 }
 
-/// Methods of requests. Some servers accept them without a version of HTTP, or with another one.
-const METHODS: [&[u8]; 19] = [
+/// Methods of requests, also of RTSP. Some servers accept them without a version of HTTP, or with
+/// another one.
+const METHODS: [&[u8]; 46] = [
+    b"ACL",
+    b"ANNOUNCE",
+    b"BIND",
+    b"CHECKOUT",
     b"CONNECT",
     b"COPY",
     b"DELETE",
+    b"DESCRIBE",
+    b"FLUSH",
     b"GET",
+    b"GET_PARAMETER",
     b"HEAD",
+    b"LINK",
     b"LOCK",
+    b"M-SEARCH",
+    b"MERGE",
+    b"MKACTIVITY",
+    b"MKCALENDAR",
     b"MKCOL",
     b"MOVE",
+    b"NOTIFY",
     b"OPTIONS",
     b"PATCH",
+    b"PAUSE",
+    b"PLAY",
     b"POST",
     b"PROPFIND",
     b"PROPPATCH",
+    b"PURGE",
     b"PUT",
     b"QUERY",
+    b"REBIND",
+    b"RECORD",
+    b"REDIRECT",
     b"REPORT",
     b"SEARCH",
+    b"SETUP",
+    b"SET_PARAMETER",
     b"SOURCE",
+    b"SUBSCRIBE",
+    b"TEARDOWN",
     b"TRACE",
+    b"UNBIND",
+    b"UNLINK",
+    b"UNLOCK",
+    b"UNSUBSCRIBE",
+];
+
+/// Commands of memcached, whose keys may be paths.
+const MEMCACHED: [&[u8]; 14] = [
+    b"add", b"append", b"cas", b"decr", b"delete", b"gat", b"gats", b"get", b"gets", b"incr",
+    b"prepend", b"replace", b"set", b"touch",
 ];
 
 /// Returns whether a line is a request for some server.
@@ -109,12 +153,11 @@ fn is_request(line: &[u8]) -> bool {
     let line = line.strip_suffix(b"\r").unwrap_or(line);
     let mut words = line.split(|byte| is_blank(*byte)).filter(|word| !word.is_empty());
     let (Some(method), Some(target)) = (words.next(), words.next()) else { return false };
-    let begins = |start: &[u8]| {
-        target.get(..start.len()).is_some_and(|found| found.eq_ignore_ascii_case(start))
-    };
-    let is_more = words.next().is_some() || line.last().is_some_and(|byte| is_blank(*byte));
-    let is_url = begins(b"/") || begins(b"http://") || begins(b"https://");
-    is_url && (is_more || METHODS.contains(&method)) || method == b"GET" && !is_more
+    let has_third = words.next().is_some();
+    let is_more = has_third || line.last().is_some_and(|byte| is_blank(*byte));
+    let is_url = target.starts_with(b"/") || target.windows(3).any(|window| window == b"://");
+    let is_known = METHODS.contains(&method) && (is_url || target == b"*");
+    is_known || is_url && is_more && !MEMCACHED.contains(&method) || method == b"GET" && !has_third
 }
 
 /// Returns whether a line has a version of HTTP.
@@ -132,6 +175,11 @@ fn is_git(line: &[u8]) -> bool {
         && request[4..].starts_with(b"git-")
         && request.iter().filter(|byte| is_blank(**byte)).count() == 1
         && !names_http(request)
+}
+
+/// Returns whether only some servers take a byte for a blank.
+fn is_odd_blank(byte: u8) -> bool {
+    is_blank(byte) && !matches!(byte, b' ' | b'\t' | b'\r')
 }
 
 /// Returns whether some server takes a byte for a blank of a request line. Python's reads the line
@@ -175,7 +223,10 @@ mod tests {
             "GET http://b.test/ ICE/1.0\r\n",
             "GET key\r\n",
             "GET ?x\n",
-            "get /x \r\n",
+            "GET x \r\n",
+            "NOTIFY /x\r\n",
+            "POST *\n",
+            "DESCRIBE rtsp://a.test/ RTSP/1.0\r\n",
             "FOO /x Y\r\n",
             "003bgit-x /x HTTP/1.1 \0\r\n",
             // No server takes these for HTTP/2.
@@ -186,7 +237,7 @@ mod tests {
             check(text.as_bytes(), Some(Http(Version::One)));
         }
         check(b"GET\xa0/x\x85HTTP/1.1\n", Some(Http(Version::One)));
-        for blank in ["\r\n", "\n", " "] {
+        for blank in ["\r\n", "\n", " ", "A"] {
             check(blank.repeat(MAX_LINE_BYTES + 1).as_bytes(), Some(Http(Version::One)));
         }
         for bytes in
@@ -200,7 +251,10 @@ mod tests {
             b"NICK ann\r\n",
             b"get /key\r\n",
             b"GET key 0 0 5\r\n",
-            b"DESCRIBE rtsp://a.test/ RTSP/1.0\r\n",
+            b"set /key 0 0 5\r\n",
+            b"get /a /b\r\n",
+            b"0\x0c\x02\x01\x01`\x07\x02\x01\x03\x04\0\x80\0",
+            b"0\x1d\x02\x01\x01w\x18",
             b"AMQP\0\0\x09\x01",
             b"QUIT\n",
             b"\x16\x10",

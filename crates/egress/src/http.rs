@@ -120,7 +120,7 @@ pub(crate) async fn serve(
     let served = server(limits).serve_connection(client, service).with_upgrades().await;
     if let Err(error) = served {
         // The client sent no HTTP, left, or did not finish a head in time.
-        if error.is_parse() {
+        if error.is_parse() && !error.is_parse_too_large() {
             exchange.record_unreadable();
         }
         return;

@@ -184,6 +184,9 @@ impl Exchange {
                 return Err(Unjudged::Bad("the URL is not an https one"));
             }
             Some(_) => return Err(Unjudged::Bad("the URL is not an http one")),
+            None if uri.authority().is_some() => {
+                return Err(Unjudged::Bad("the target is neither a path nor a URL"));
+            }
             None => None,
         };
         match (&self.scope, named) {
