@@ -42,8 +42,8 @@ pub(crate) fn full(stderr: &str, limits: &Limits) -> Option<String> {
     lines.any(|line| ROOM.iter().any(|text| line.contains(text))).then(|| {
         let (size, files) = (size(u64::from(limits.tmp_mib) << 20), limits.tmp_files);
         format!(
-            "/tmp has room for {size} and {files} files at most, and /dev/shm for 64 MiB; put \
-             large files in the session directory"
+            "/tmp has room for {size} and {files} files at most, and /dev/shm for 64 MiB; the \
+             session directory has that of its disk"
         )
     })
 }
@@ -82,7 +82,7 @@ mod tests {
     #[test]
     fn a_file_without_room_names_that_of_tmp() {
         let expected = "/tmp has room for 512 MiB and 131072 files at most, and /dev/shm for 64 \
-                        MiB; put large files in the session directory";
+                        MiB; the session directory has that of its disk";
         for line in [
             "head: error writing 'standard output': No space left on device",
             "npm error code ENOSPC",

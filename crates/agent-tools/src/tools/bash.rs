@@ -310,7 +310,7 @@ impl LocalSession {
         let loadout = self.variables.current();
         let mut redaction = Redaction::new(call.redact.then_some(&*loadout.redactor));
         // A path that is part of a value is explained too.
-        let messages = messages(&ran.stdout.bytes, &ran.stderr.bytes, ran.exit_code());
+        let messages = messages(&ran.stdout.bytes, &ran.stderr.bytes, &call.command);
         let searched = messages.len().saturating_sub(SEARCHED_BYTES);
         let unredacted = String::from_utf8_lossy(&messages[searched..]).into_owned();
         let (stdout, stderr) = (std::mem::take(&mut ran.stdout), std::mem::take(&mut ran.stderr));
@@ -369,10 +369,11 @@ impl LocalSession {
     }
 }
 
-/// Returns the stream with the messages of a command. One that fails and has no standard error has
-/// probably joined it to standard output, as with `2>&1`.
-fn messages<'r>(stdout: &'r [u8], stderr: &'r [u8], exit_code: i32) -> &'r [u8] {
-    if exit_code != 0 && stderr.trim_ascii().is_empty() { stdout } else { stderr }
+/// Returns the stream with the messages of a command: standard output if the command joins standard
+/// error to it. Without that, it may show messages of others, such as those in a log.
+fn messages<'r>(stdout: &'r [u8], stderr: &'r [u8], command: &str) -> &'r [u8] {
+    let is_joined = ["2>&1", "&>", "|&"].iter().any(|text| command.contains(text));
+    if is_joined && stderr.trim_ascii().is_empty() { stdout } else { stderr }
 }
 
 #[cfg(test)]

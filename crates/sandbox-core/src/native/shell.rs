@@ -53,10 +53,15 @@ pub(super) fn check(policy: &Policy, plan: &MountPlan, tier: &Tier) -> Result<()
         first.get_or_insert_with(|| (path.to_owned(), rule.to_string()));
         // A program needs libraries beside its loader.
         let named = path.parent().and_then(|dir| dir.canonicalize().ok());
+        let known = dirs.len();
         for dir in named.into_iter().chain(canonical.parent().map(Path::to_owned)) {
             if !dirs.contains(&dir) && !explain(&dir).allowed {
                 dirs.push(dir);
             }
+        }
+        // The rule may be about the file alone.
+        if dirs.len() == known && !explain(&canonical).allowed {
+            dirs.push(canonical);
         }
     }
     let Some((path, rule)) = first else { return Ok(()) };

@@ -174,7 +174,9 @@ impl Background {
                 match timeout_at(deadline, input.write(&bytes[written..])).await {
                     Ok(Ok(count @ 1..)) => written += count,
                     // The process has ended, which the answer shows, or has closed its input.
-                    Ok(_) if entry.ends_before(deadline).await => return Ok(()),
+                    Ok(_) if entry.ends_before(Instant::now() + LEAST_INPUT_TIME).await => {
+                        return Ok(());
+                    }
                     Ok(_) => {
                         *stdin = None;
                         return Err(has_ended());
