@@ -302,6 +302,9 @@ fn the_keys_interrupt_and_quit_end_a_command_of_a_session_and_print_its_output()
         let bash = terminal.sandbox.replace(" sandbox", " bash");
         terminal.enter(&format!("export AGENT_TOOLS_HOME={}", home.display()));
         terminal.expect(PROMPT);
+        // Otherwise the keys drop what the terminal has not shown yet (termios(3), NOFLSH).
+        terminal.enter("stty noflsh");
+        terminal.expect(PROMPT);
         for (key, code) in [("\x03", 130), ("\x1c", 131)] {
             terminal.enter(&format!("{bash} 'echo out.; echo {code} > f; : > begun; sleep 99'"));
             let begun = home.join("sessions/default/begun");
