@@ -310,7 +310,8 @@ impl LocalSession {
         let loadout = self.variables.current();
         let mut redaction = Redaction::new(call.redact.then_some(&*loadout.redactor));
         // A path that is part of a value is explained too.
-        let messages = messages(&ran.stdout.bytes, &ran.stderr.bytes, &call.command);
+        let messages =
+            messages(&ran.stdout.bytes, &ran.stderr.bytes, &call.command, ran.exit_code());
         let searched = messages.len().saturating_sub(SEARCHED_BYTES);
         let unredacted = String::from_utf8_lossy(&messages[searched..]).into_owned();
         let (stdout, stderr) = (std::mem::take(&mut ran.stdout), std::mem::take(&mut ran.stderr));
@@ -370,10 +371,12 @@ impl LocalSession {
 }
 
 /// Returns the stream with the messages of a command: standard output if the command joins standard
-/// error to it. Without that, it may show messages of others, such as those in a log.
-fn messages<'r>(stdout: &'r [u8], stderr: &'r [u8], command: &str) -> &'r [u8] {
+/// error to it and may have failed. Without that, it shows messages of others, such as those in a
+/// log. The exit code of a pipe says nothing of its first programs.
+fn messages<'r>(stdout: &'r [u8], stderr: &'r [u8], command: &str, exit_code: i32) -> &'r [u8] {
     let is_joined = ["2>&1", "&>", "|&"].iter().any(|text| command.contains(text));
-    if is_joined && stderr.trim_ascii().is_empty() { stdout } else { stderr }
+    let may_have_failed = exit_code != 0 || command.contains('|');
+    if is_joined && may_have_failed && stderr.trim_ascii().is_empty() { stdout } else { stderr }
 }
 
 #[cfg(test)]
