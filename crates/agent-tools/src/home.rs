@@ -195,6 +195,19 @@ impl Home {
         created.map_err(StateError::io("create", &root))
     }
 
+    /// Creates and removes a directory in the home, or in the nearest directory above it that
+    /// exists, to check that sessions can be created.
+    ///
+    /// # Errors
+    /// Returns [`StateError`] if it cannot be created or removed.
+    pub fn check_writable(&self) -> Result<(), StateError> {
+        let dir = self.path.ancestors().find(|dir| dir.symlink_metadata().is_ok());
+        let dir = dir.unwrap_or(&self.path);
+        let probe = dir.join(format!(".agent-tools-{}~check", std::process::id()));
+        std::fs::create_dir(&probe).map_err(StateError::io("write to", dir))?;
+        std::fs::remove_dir(&probe).map_err(StateError::io("remove", &probe))
+    }
+
     /// Returns the sessions that have a directory in this home, sorted. Those whose restore was
     /// interrupted are among them, and those whose close was interrupted are not; see
     /// [`Home::list`].

@@ -22,14 +22,29 @@ const END_TIMEOUT: Duration = Duration::from_secs(5);
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Processes(Arc<Shared>);
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Shared {
+    /// It begins anywhere, so that no id of an earlier host process names a process of this one.
     last_number: AtomicU64,
     /// The request to each process to end.
     running: Mutex<BTreeMap<u64, Arc<Notify>>>,
     changed: Notify,
     /// The processes with the lifetime of the session.
     findable: Mutex<Findable>,
+}
+
+impl Default for Shared {
+    fn default() -> Self {
+        let mut first = [0; 2];
+        // Without random numbers, ids begin anew.
+        let _ = getrandom::fill(&mut first);
+        Self {
+            last_number: u64::from(u16::from_le_bytes(first)).into(),
+            running: Mutex::default(),
+            changed: Notify::default(),
+            findable: Mutex::default(),
+        }
+    }
 }
 
 impl Processes {

@@ -36,8 +36,11 @@ pub struct PruneReport {
     /// The sessions that were closed, with what was deleted without a copy in the store, such as
     /// files that a rule ignores. In a dry run, these would be closed.
     pub closed: Vec<(SessionId, CloseReport)>,
-    /// The sessions that are old and stay, with reasons.
+    /// The sessions that are old and stay, with reasons, such as a process that has one open.
     pub kept: Vec<(SessionId, String)>,
+    /// The sessions that could not be closed or removed, with the errors, such as that of a store
+    /// that cannot be reached. A repeated call tries again.
+    pub failed: Vec<(SessionId, String)>,
     /// The sessions whose interrupted close was finished.
     pub finished: Vec<SessionId>,
     /// The number of state directories and files that killed processes had left.
@@ -63,8 +66,10 @@ impl Sessions {
             }
             let id = listed.id;
             if listed.state == LocalState::Closing {
-                if options.is_dry_run || self.close(&id).await.is_ok() {
-                    report.finished.push(id);
+                let closed = if options.is_dry_run { Ok(()) } else { self.finish_close(&id).await };
+                match closed {
+                    Ok(()) => report.finished.push(id),
+                    Err(error) => report.failed.push((id, error)),
                 }
                 continue;
             }
@@ -74,8 +79,9 @@ impl Sessions {
             match (listed.state, age) {
                 (LocalState::Complete, Some(age)) if age >= unused_for => {
                     match self.close_unused(&id, options.is_dry_run).await {
-                        Ok(closed) => report.closed.push((id, closed)),
-                        Err(reason) => report.kept.push((id, reason)),
+                        Ok(Some(closed)) => report.closed.push((id, closed)),
+                        Ok(None) => report.kept.push((id, "a process has it open".to_owned())),
+                        Err(error) => report.failed.push((id, error)),
                     }
                 }
                 (LocalState::Unclaimed, _) => {
@@ -88,32 +94,39 @@ impl Sessions {
                 _ => {}
             }
         }
-        report.remains = self.remove_remains(options.is_dry_run)?;
+        self.remove_remains(options.is_dry_run, &mut report)?;
         Ok(report)
     }
 
-    /// Closes a session unless a process has it open. No process can open it meanwhile.
-    async fn close_unused(&self, id: &SessionId, is_dry_run: bool) -> Result<CloseReport, String> {
-        let is_open = || Err("a process has it open".to_owned());
+    async fn finish_close(&self, id: &SessionId) -> Result<(), String> {
+        self.close(id).await.map(drop).map_err(|error| with_causes(&error))
+    }
+
+    /// Closes a session, or returns `None` if a process has it open. No process can open it
+    /// meanwhile.
+    async fn close_unused(
+        &self,
+        id: &SessionId,
+        is_dry_run: bool,
+    ) -> Result<Option<CloseReport>, String> {
         // A process that is busy would let this call wait.
         match Claim::try_new(self.home(), id).map_err(|error| with_causes(&error))? {
             Some(claim) => drop(claim),
-            None => return is_open(),
+            None => return Ok(None),
         }
         let files = SessionFiles::open(Arc::clone(&self.opener), id).await;
         let files = files.map_err(|error| with_causes(&error))?;
-        let Some(closed) = files.close_unshared(is_dry_run).await else { return is_open() };
+        let Some(closed) = files.close_unshared(is_dry_run).await else { return Ok(None) };
         if is_dry_run || closed.is_err() {
             // Another machine can open what stays here.
             files.release().await;
         }
-        closed.map_err(|error| with_causes(&error))
+        closed.map(Some).map_err(|error| with_causes(&error))
     }
 
     /// Removes state of which nothing else is here, and files that a killed process was writing.
-    fn remove_remains(&self, is_dry_run: bool) -> Result<usize, StateError> {
+    fn remove_remains(&self, is_dry_run: bool, report: &mut PruneReport) -> Result<(), StateError> {
         let home = self.home();
-        let mut count = 0;
         for id in home.sessions_with_state()? {
             let has_files = home.has_files(&id) || home.closing_dir(&id).exists();
             // Taking the lock changes the age.
@@ -121,17 +134,26 @@ impl Sessions {
             if !has_files && age.is_none_or(|age| age < REMAIN_AGE) {
                 continue;
             }
-            // One that is locked is in use.
-            let Ok(Some(Claim { state, door: _door })) = Claim::try_new(home, &id) else {
-                continue;
+            let Claim { state, door: _door } = match Claim::try_new(home, &id) {
+                Ok(Some(claim)) => claim,
+                // It is in use.
+                Ok(None) => continue,
+                Err(error) => {
+                    report.failed.push((id, with_causes(&error)));
+                    continue;
+                }
             };
             if has_files {
-                count += state.dir().remove_unfinished(REMAIN_AGE, is_dry_run);
-            } else if is_dry_run || state.delete().is_ok() {
-                count += 1;
+                report.remains += state.dir().remove_unfinished(REMAIN_AGE, is_dry_run);
+            } else {
+                let deleted = if is_dry_run { Ok(()) } else { state.delete() };
+                match deleted {
+                    Ok(()) => report.remains += 1,
+                    Err(error) => report.failed.push((id, with_causes(&error))),
+                }
             }
             state.unlock();
         }
-        Ok(count)
+        Ok(())
     }
 }

@@ -154,12 +154,15 @@ impl FileLocation {
         }
     }
 
-    /// Returns a note if the path is anchored in the session directory.
+    /// Returns a note if the path is another one than a shell would find.
     pub(super) fn anchored(&self) -> Option<String> {
-        self.outside.as_ref().map(|_| {
-            let (input, absolute) = (&self.input, self.absolute.display());
-            format!("{input} is {absolute} for this tool: it cannot reach files of the system")
-        })
+        let (input, absolute) = (&self.input, self.absolute.display());
+        let reason = match &self.outside {
+            Some(_) => "it cannot reach files of the system",
+            None if input.starts_with("~/") => "only a shell replaces ~",
+            None => return None,
+        };
+        Some(format!("{input} is {absolute} for this tool: {reason}"))
     }
 
     /// Returns the error of an access, with the path as the agent wrote it.

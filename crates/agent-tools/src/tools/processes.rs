@@ -8,7 +8,7 @@ mod tests;
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -128,11 +128,11 @@ struct StopInput {
 #[derive(Clone, Copy, Default, Deserialize)]
 enum StopSignal {
     #[default]
-    #[serde(rename = "TERM")]
+    #[serde(rename = "TERM", alias = "SIGTERM")]
     Terminate,
-    #[serde(rename = "INT")]
+    #[serde(rename = "INT", alias = "SIGINT")]
     Interrupt,
-    #[serde(rename = "KILL")]
+    #[serde(rename = "KILL", alias = "SIGKILL")]
     Kill,
 }
 
@@ -182,6 +182,10 @@ async fn start(
     };
     let (id, unanswered) = session.background.start(session, command, cwd, timeout).await?;
     let seen = session.background.read(READ_NAME, &id, Until::Output, START_WAIT).await?;
+    // It never ran.
+    if let (Some(Err(error)), true) = (&seen.ended, seen.output.is_empty()) {
+        return Err(failed(START_NAME, error.clone()));
+    }
     unanswered.answer();
     finish(session, id, seen)
 }
@@ -191,11 +195,13 @@ async fn read(session: &Session, input: Value) -> Result<ToolResult, ToolError> 
     let background = &session.background;
     background.adopt(session, &process_id).await?;
     let wait = wait_ms.map_or(READ_WAIT, Duration::from_millis).min(MAX_WAIT);
+    let begun = Instant::now();
     if input.is_some() || end_input {
         let text = input.unwrap_or_default();
         background.write(READ_NAME, &process_id, text.as_bytes(), end_input, wait).await?;
     }
-    let seen = background.read(READ_NAME, &process_id, Until::Output, wait).await?;
+    let left = wait.saturating_sub(begun.elapsed());
+    let seen = background.read(READ_NAME, &process_id, Until::Output, left).await?;
     finish(session, process_id, seen)
 }
 

@@ -249,9 +249,14 @@ impl LocalSession {
         }
         place.check_tmp(self, Access::Write)?;
         let mut staged = place.dir()?.stage(relative).map_err(error)?;
+        let mut written = relative.clone();
         if place.is_of_session() {
-            self.check_access(&staged.real_path().map_err(error)?, Access::Write)?;
+            let real = staged.real_path().map_err(error)?;
+            self.check_access(&real, Access::Write)?;
             self.reserve(absolute, content.len()).await.map_err(failed)?;
+            // The log has the file under the name that symlinks lead to.
+            let below = real.strip_prefix(self.dir()).ok().and_then(Path::to_str);
+            written = below.and_then(|path| RelativePath::parse(path).ok()).unwrap_or(written);
         }
         if content.len() <= INLINE_BYTES {
             staged.write_all(content).map_err(failed)?;
@@ -274,7 +279,7 @@ impl LocalSession {
             note: place.anchored(),
         };
         if place.is_of_session() {
-            self.store(relative, &mut output).await?;
+            self.store(&written, &mut output).await?;
         }
         // Without an answer of the store, the file is pending.
         if let Err(error) = turn.confirm().await {

@@ -34,6 +34,20 @@ async fn tmp_is_one_place_for_commands_and_tools() {
 }
 
 #[tokio::test]
+async fn a_file_that_is_written_through_a_symlink_is_stored_under_its_own_name() {
+    let fixture = Fixture::new();
+    let session = fixture.open("s1").await;
+    session.bash("mkdir -p real; ln -s real dir; ln -s real/g link").await.unwrap();
+    for (path, name) in [("dir/f", "/real/f"), ("link", "/real/g")] {
+        let written = session.write_file(path, b"x").await.unwrap();
+        let key = written.key.unwrap();
+        assert!(key.ends_with(name) && written.entry.is_some(), "{path}: {key}");
+    }
+    let home = session.write_file("~/x", b"").await.unwrap();
+    assert!(home.note.unwrap().ends_with("/~/x for this tool: only a shell replaces ~"));
+}
+
+#[tokio::test]
 async fn nothing_else_is_reached_through_tmp() {
     let fixture = Fixture::new();
     let session = fixture.open("s1").await;

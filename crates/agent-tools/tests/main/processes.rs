@@ -255,7 +255,9 @@ async fn tools_of_another_program_read_and_stop_a_process() {
     assert_eq!((&read["isRunning"], &read["output"]), (&json!(true), &json!("")));
     let input = json!({ "processId": id, "input": "x" });
     let refused = second.call("readProcess", input).await.unwrap_err().message();
-    assert!(refused.contains("only the program that started process p1 has its input"));
+    let id = id.as_str().unwrap();
+    let expected = format!("only the program that started process {id} has its input");
+    assert!(refused.contains(&expected), "{refused}");
     let stopped = second.call("stopProcess", json!({ "processId": id })).await.unwrap();
     assert_eq!((&stopped["isRunning"], &stopped["exitCode"]), (&json!(false), &json!(143)));
 }

@@ -3,8 +3,18 @@
 
 use clap::Command;
 
-/// The examples of each subcommand, by its name behind `agent-tools`.
+/// The examples of each subcommand, by its name behind `agent-tools`, and of the command itself.
 const EXAMPLES: &[(&str, &[&str])] = &[
+    (
+        "",
+        &[
+            "$ agent-tools doctor",
+            "$ agent-tools bash 'echo hello > greeting.txt; ls'",
+            "agent-tools --store s3://bucket/prefix bash --session s1 --allow-host example.com ls",
+            "agent-tools mcp --session s1",
+        ],
+    ),
+    ("session", &["$ agent-tools session list", "$ agent-tools session show default"]),
     ("session list", &["$ agent-tools session list", "$ agent-tools --json session list"]),
     ("session show", &["$ agent-tools session show default --network"]),
     ("session sync", &["$ agent-tools session sync default"]),
@@ -27,6 +37,7 @@ const EXAMPLES: &[(&str, &[&str])] = &[
         "session pull",
         &["$ agent-tools session pull default user_local/sessions/default/greeting.txt"],
     ),
+    ("skill", &["$ agent-tools skill publish greet", "$ agent-tools skill list"]),
     ("skill publish", &["$ agent-tools skill publish greet"]),
     ("skill list", &["$ agent-tools skill list"]),
     ("skill versions", &["$ agent-tools skill versions greet"]),
@@ -41,8 +52,16 @@ const EXAMPLES: &[(&str, &[&str])] = &[
         "skill install",
         &["$ agent-tools skill install greet@1 project", "$ agent-tools skill install --locked"],
     ),
+    (
+        "variable",
+        &[
+            "$ printf %s secret | agent-tools variable set API_TOKEN --host api.example.com",
+            "$ agent-tools variable list",
+        ],
+    ),
     ("variable list", &["$ agent-tools variable list"]),
     ("variable remove", &["$ agent-tools variable remove API_TOKEN"]),
+    ("policy", &["$ agent-tools policy explain /etc/shadow", "$ agent-tools policy show"]),
     (
         "policy show",
         &[
@@ -60,7 +79,7 @@ const EXAMPLES: &[(&str, &[&str])] = &[
 /// Adds the examples to subcommands that have none.
 pub(crate) fn add(command: Command) -> Command {
     EXAMPLES.iter().fold(command, |command, (path, examples)| {
-        let path: Vec<&str> = path.split(' ').collect();
+        let path: Vec<&str> = path.split_terminator(' ').collect();
         add_to(command, &path, examples)
     })
 }
@@ -85,11 +104,10 @@ mod tests {
     fn without_examples(command: &Command, path: &str, found: &mut Vec<String>) {
         for sub in command.get_subcommands() {
             let path = format!("{path} {}", sub.get_name());
-            if sub.has_subcommands() {
-                without_examples(sub, &path, found);
-            } else if sub.get_after_help().is_none() {
-                found.push(path);
-            }
+            without_examples(sub, &path, found);
+        }
+        if command.get_after_help().is_none() {
+            found.push(path.to_owned());
         }
     }
 

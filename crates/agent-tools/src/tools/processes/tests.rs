@@ -44,12 +44,12 @@ async fn a_process_is_started_read_and_stopped_by_later_calls() {
     };
     assert_eq!((output.as_str(), &ended["exitCode"]), ("bye\n", &json!(0)));
     let (_, refused) = call(&session, &READ, json!({ "processId": id, "input": "x" })).await;
-    assert!(refused.contains("the input of process p1 has ended"), "{refused}");
+    assert!(refused.contains(&format!("the input of process {id} has ended")), "{refused}");
 
     let stubborn = json!({ "command": "trap '' TERM; echo here; exec sleep 1000" });
     let (started, _) = call(&session, &START, stubborn).await;
     let id = started["processId"].as_str().unwrap().to_owned();
-    let input = json!({ "processId": id, "signal": "KILL" });
+    let input = json!({ "processId": id, "signal": "SIGKILL" });
     let (stopped, text) = call(&session, &STOP, input).await;
     assert_eq!(stopped["exitCode"], 137, "{text}");
 
@@ -88,6 +88,11 @@ async fn a_process_is_started_read_and_stopped_by_later_calls() {
     let input = json!({ "processId": id, "input": "lost\n", "waitMs": 10 });
     let (_, refused) = call(&session, &READ, input).await;
     assert!(refused.contains(&format!("the input of process {id} has ended")), "{refused}");
+
+    // One that never ran is an error of the call.
+    let absent = json!({ "command": "true", "cwd": "absent" });
+    let (started, error) = call(&session, &START, absent).await;
+    assert!(started.is_null() && error.contains("absent"), "{error}");
 
     let (_, unknown) = call(&session, &STOP, json!({ "processId": "nope" })).await;
     assert!(unknown.contains("there is no process \"nope\""), "{unknown}");

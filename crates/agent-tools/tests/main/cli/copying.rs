@@ -44,6 +44,13 @@ fn a_copy_to_a_path_of_the_system_names_the_place_in_the_session() {
     let note = "/sessions/default/etc/conf for this tool: it cannot reach files of the system";
     assert!(copied.stderr.contains(note), "{}", copied.stderr);
     assert_eq!(cli.run(&["cp", "conf", ":etc/other"]).ok().stderr, "");
+    let json = cli.run(&["cp", "--json", "conf", ":/etc/conf"]).ok().json();
+    assert!(json["note"].as_str().is_some_and(|note| copied.stderr.contains(note)), "{json}");
+    let refused = cli.run(&["cp", "conf", ":etc/conf/"]);
+    assert_eq!(
+        (refused.code, &*refused.stderr),
+        (1, "agent-tools: etc/conf/ is not a directory\n")
+    );
     let empty = cli.run(&["cp", "", ":x"]);
     assert!(empty.code == 2 && empty.stderr.contains("a path is empty"), "{}", empty.stderr);
     let missing = cli.run(&["cp", ":/etc/os-release", "."]);

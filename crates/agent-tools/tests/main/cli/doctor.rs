@@ -1,5 +1,7 @@
 //! The subcommand `doctor`, and the choice of the engine.
 
+use serde_json::json;
+
 use super::Cli;
 
 #[test]
@@ -106,8 +108,26 @@ fn doctor_reports_everything_although_checks_fail() {
         assert_eq!(report[check]["ok"], false, "{check}");
         assert!(report[check]["detail"].as_str().unwrap().contains(problem), "{report}");
     }
-    assert_eq!(report["variables"]["ok"], true);
+    assert_eq!((&report["variables"]["ok"], &report["home"]["ok"]), (&json!(true), &json!(true)));
     assert_eq!(report["layers"].as_array().unwrap().len(), 5);
     let shown = cli.run(&["--store", &url, "policy", "show"]).ok().json();
     assert!(shown["filesystem"]["denyRead"].is_array(), "a policy needs no store");
+}
+
+#[test]
+fn doctor_checks_that_the_home_can_be_written_if_the_store_is_elsewhere() {
+    let cli = Cli::new();
+    let store = tempfile::tempdir().unwrap();
+    let url = format!("file://{}", store.path().display());
+    // A file in the place of a directory cannot be written by root either.
+    let file = cli.write("file", "");
+    for home in [file.clone(), file.join("home")] {
+        let ran = cli.run(&["--home", home.to_str().unwrap(), "--store", &url, "--json", "doctor"]);
+        let report = ran.json();
+        assert_eq!((ran.code, &report["home"]["ok"]), (1, &json!(false)), "{report}");
+        assert!(report["home"]["detail"].as_str().unwrap().contains("Not a directory"), "{report}");
+    }
+    let home = cli.home().join("a/b");
+    let ran = cli.run(&["--home", home.to_str().unwrap(), "--store", &url, "--json", "doctor"]);
+    assert_eq!((&ran.ok().json()["home"]["ok"], home.exists()), (&json!(true), false));
 }

@@ -36,7 +36,7 @@ struct Report {
     limits: Vec<LimitLine>,
     runtimes: Vec<Runtime>,
     node_path: Option<String>,
-    home: String,
+    home: Check,
     /// The configuration file, the options and the policy of the session.
     settings: Check,
     store: Check,
@@ -127,7 +127,12 @@ async fn examine(context: &Context, args: &SessionArgs) -> Result<Report, Failur
         && context.tier() == Tier::Namespaces
         && agent_tools::probe(&landlock).is_usable())
     .then_some("`agent-tools --engine landlock doctor` shows what the weaker engine enforces here");
-    let usable = engine.is_usable() && settings.ok && store.ok && variables.ok;
+    let path = home.path().display().to_string();
+    let home = match home.check_writable() {
+        Ok(()) => Check { ok: true, detail: path },
+        Err(error) => Check::failed(&path, &error),
+    };
+    let usable = engine.is_usable() && home.ok && settings.ok && store.ok && variables.ok;
     let layers = engine.layers().map(|(name, enforcement): (_, &Enforcement)| Layer {
         name,
         enforced: enforcement.to_string(),
@@ -142,7 +147,7 @@ async fn examine(context: &Context, args: &SessionArgs) -> Result<Report, Failur
         limits: limits::of_sessions(&context.tier()),
         runtimes,
         node_path,
-        home: home.path().display().to_string(),
+        home,
         settings,
         store,
         variables,
@@ -264,8 +269,8 @@ fn show(report: &Report) {
     if let Some(node_path) = &report.node_path {
         outln!("  {:<13} {node_path}", "NODE_PATH");
     }
-    outln!("home            {}", report.home);
     let checks = [
+        ("home", &report.home),
         ("settings", &report.settings),
         ("store", &report.store),
         ("variables", &report.variables),

@@ -244,17 +244,21 @@ async fn cp(context: &Context, args: Cp) -> Result<ExitCode, Failure> {
             }
         };
         let notes: Vec<_> = copied.omitted.iter().map(ToString::to_string).collect();
-        let result = serde_json::json!({
+        let note = anchored(session, &direction);
+        let mut result = serde_json::json!({
             "target": copied.target,
             "entries": copied.entries,
             "bytes": copied.bytes,
             "omitted": copied.omitted,
             "pending": copied.pending,
         });
+        if let Some(note) = &note {
+            result["note"] = note.as_str().into();
+        }
         context.print(&result, || {
             outln!("{}", printable(&copied.target));
-            if let Some(note) = anchored(session, &direction) {
-                errln!("agent-tools: note: {}", printable(&note));
+            if let Some(note) = &note {
+                errln!("agent-tools: note: {}", printable(note));
             }
             notes.iter().for_each(|note| errln!("agent-tools: left out: {note}"));
             if copied.pending > 0 {

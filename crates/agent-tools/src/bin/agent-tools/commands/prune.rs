@@ -3,8 +3,9 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
-use agent_tools::{PruneOptions, UserId, printable};
+use agent_tools::{PruneOptions, SessionId, UserId, printable};
 use clap::Args;
+use serde_json::json;
 
 use super::session::Closed;
 use crate::context::Context;
@@ -39,19 +40,19 @@ pub(crate) async fn run(context: &Context, args: PruneArgs) -> Result<ExitCode, 
         (args.unused_for, args.user, args.dry_run);
     let pruning = sessions.prune(&options);
     let report = context.bars().during("closing", pruning).await.map_err(Failure::failed)?;
-    let kept: Vec<_> = report
-        .kept
-        .iter()
-        .map(|(id, reason)| serde_json::json!({ "id": id.as_str(), "reason": reason }))
-        .collect();
-    let texts = |ids: &[agent_tools::SessionId]| ids.iter().map(ToString::to_string).collect();
-    let finished: Vec<String> = texts(&report.finished);
+    let reasons = |sessions: &[(SessionId, String)]| -> Vec<_> {
+        let pairs = sessions.iter().map(|(id, reason)| (id.as_str(), reason));
+        pairs.map(|(id, reason)| json!({ "id": id, "reason": reason })).collect()
+    };
+    let (kept, failed) = (reasons(&report.kept), reasons(&report.failed));
+    let finished: Vec<_> = report.finished.iter().map(ToString::to_string).collect();
     let closed: Vec<_> =
         report.closed.into_iter().map(|(id, report)| Closed::new(&id, report)).collect();
-    let result = serde_json::json!({
+    let result = json!({
         "closed": closed.iter().map(Closed::result).collect::<Vec<_>>(),
         "finished": finished,
         "kept": kept,
+        "failed": failed,
         "remains": report.remains,
         "dryRun": args.dry_run,
     });
@@ -68,9 +69,13 @@ pub(crate) async fn run(context: &Context, args: PruneArgs) -> Result<ExitCode, 
         for (id, reason) in &report.kept {
             errln!("kept: {id}: {}", printable(reason));
         }
-        if closed.is_empty() && finished.is_empty() && report.remains == 0 {
+        for (id, error) in &report.failed {
+            errln!("failed: {id}: {}", printable(error));
+        }
+        let is_done = !closed.is_empty() || !finished.is_empty() || report.remains > 0;
+        if !is_done && report.failed.is_empty() {
             errln!("agent-tools: nothing to remove");
         }
     })?;
-    Ok(ExitCode::SUCCESS)
+    Ok(ExitCode::from(u8::from(!report.failed.is_empty())))
 }

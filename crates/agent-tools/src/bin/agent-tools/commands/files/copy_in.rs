@@ -83,7 +83,11 @@ pub(super) fn check_source(from: &Path) -> std::result::Result<Metadata, Failure
 /// Returns the path of the copy in the session.
 async fn target(session: &Session, from: &Path, to: &str) -> std::result::Result<String, Failure> {
     let is_directory = match session.stat(to).await {
-        Ok(stat) => stat.kind == FileKind::Directory,
+        Ok(stat) if stat.kind == FileKind::Directory => true,
+        Ok(_) if to.ends_with('/') => {
+            return Err(Failure::failed_text(format!("{to} is not a directory")));
+        }
+        Ok(_) => false,
         Err(error) if is_missing(&error) => to.ends_with('/'),
         Err(error) => return Err(Failure::failed(error)),
     };
