@@ -31,6 +31,12 @@ pub(crate) fn json_string(text: &str) -> String {
     shown
 }
 
+/// Names a number of things, such as `1 file` and `2 files`.
+pub(crate) fn counted(count: impl TryInto<u64>, noun: &str) -> String {
+    let count = count.try_into().unwrap_or(u64::MAX);
+    format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
+}
+
 /// Escapes a value with [`printable`] while it is formatted.
 pub(crate) struct Printable<T>(pub(crate) T);
 

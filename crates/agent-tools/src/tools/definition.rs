@@ -144,23 +144,32 @@ fn with_integers(value: Value) -> Value {
     }
 }
 
-/// Names the expected type as JSON has it.
-fn in_words_of_json(error: serde_json::Error) -> serde_json::Error {
+/// Names the wrong value, and its expected type as JSON has it.
+fn in_words_of_json(error: serde_path_to_error::Error<serde_json::Error>) -> serde_json::Error {
     const EXPECTED: &str = ", expected ";
-    let text = error.to_string();
-    let Some((problem, expected)) = text.rsplit_once(EXPECTED) else { return error };
-    let expected = match expected {
-        "u8" | "u16" | "u32" | "u64" | "usize" => "an integer of at least 0",
-        "i8" | "i16" | "i32" | "i64" | "isize" => "an integer",
-        other if other.starts_with("struct ") => "an object",
-        _ => return error,
-    };
-    serde_json::Error::custom(format!("{problem}{EXPECTED}{expected}"))
+    let path = error.path().to_string();
+    let text = error.into_inner().to_string();
+    let text = text.replace("invalid type: sequence", "invalid type: array");
+    let mut text = text.replace("invalid type: map", "invalid type: object");
+    if let Some((problem, expected)) = text.rsplit_once(EXPECTED) {
+        let expected = match expected {
+            "u8" | "u16" | "u32" | "u64" | "usize" => "an integer of at least 0",
+            "i8" | "i16" | "i32" | "i64" | "isize" => "an integer",
+            // Of enums, which values of these tools are strings for.
+            "string or map" => "a string",
+            other if other.starts_with("struct ") => "an object",
+            other => other,
+        };
+        text = format!("{problem}{EXPECTED}{expected}");
+    }
+    // An error about a field names it already.
+    let is_named = path == "." || text.contains(&format!("field `{path}`"));
+    serde_json::Error::custom(if is_named { text } else { format!("{path}: {text}") })
 }
 
 /// Parses the input of the tool called `tool`.
 pub(super) fn parse<T: DeserializeOwned>(tool: &'static str, input: Value) -> Result<T, ToolError> {
-    serde_json::from_value(with_integers(input))
+    serde_path_to_error::deserialize(with_integers(input))
         .map_err(|error| ToolError::Input { tool, source: in_words_of_json(error) })
 }
 
@@ -175,6 +184,8 @@ pub(super) fn result(
 
 #[cfg(test)]
 mod tests {
+    use serde::Deserialize;
+
     use super::*;
 
     #[test]
@@ -185,6 +196,27 @@ mod tests {
             let ToolError::Input { source, .. } = numbers(wrong).unwrap_err() else { panic!() };
             let text = source.to_string();
             assert!(text.ends_with("expected an integer of at least 0"), "{text}");
+        }
+    }
+
+    #[test]
+    fn an_error_names_the_wrong_value_once() {
+        #[derive(Debug, Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Input {
+            #[expect(dead_code, reason = "only its type matters")]
+            path: String,
+        }
+        for (input, expected) in [
+            (json!({ "path": {} }), "path: invalid type: object, expected a string"),
+            (json!({ "path": [1] }), "path: invalid type: array, expected a string"),
+            (json!({ "path": "x", "of": 1 }), "unknown field `of`, expected `path`"),
+            (json!({}), "missing field `path`"),
+        ] {
+            let ToolError::Input { source, .. } = parse::<Input>("t", input).unwrap_err() else {
+                panic!();
+            };
+            assert_eq!(source.to_string(), expected);
         }
     }
 }

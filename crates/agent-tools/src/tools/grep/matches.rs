@@ -10,6 +10,7 @@ use grep_searcher::{
 };
 
 use super::output::{FoundLine, FoundLines};
+use crate::printable::counted;
 use crate::redaction::Redaction;
 
 /// The maximum length of a shown line, in UTF-16 units.
@@ -111,7 +112,8 @@ impl<'s> Search<'s> {
 
     pub(super) fn finish(mut self) -> FoundLines {
         if self.large > 0 {
-            self.found.notes.push(format!("{} files above 32 MiB were passed", self.large));
+            let files = counted(self.large, "file");
+            self.found.notes.push(format!("not searched: {files} above 32 MiB"));
         }
         self.found.redacted = self.redaction.into_names();
         self.found

@@ -10,7 +10,7 @@ pub(super) fn start_input() -> Value {
             "command": { "type": "string", "description": "The bash command to start" },
             "cwd": {
                 "type": "string",
-                "description": "The working directory, instead of the usual one",
+                "description": "The working directory as commands name it",
             },
             "timeoutMs": {
                 "type": "integer",

@@ -7,7 +7,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 
 use super::image;
-use crate::printable::Printable;
+use crate::printable::{Printable, counted};
 use crate::sharing::{FixedText, parse_encoding};
 
 /// The result of the tool `readFile`.
@@ -87,8 +87,8 @@ impl ReadFileOutput {
             let kind = media_type.as_deref().unwrap_or("binary content");
             let _ = writeln!(notes, "[base64 of {}]", Printable(kind));
         }
-        let lines = total_lines.map(|count| format!("{count} lines"));
-        let bytes = total_bytes.map(|count| format!("{count} bytes"));
+        let lines = total_lines.map(|count| counted(count, "line"));
+        let bytes = total_bytes.map(|count| counted(count, "byte"));
         if let (Some(next), Some(size)) = (next_line, &lines) {
             let _ = writeln!(
                 notes,

@@ -13,6 +13,7 @@ use sandbox_core::{FileError, RelativePath};
 
 use super::image::{self, MAX_IMAGE_BYTES};
 use super::{ByteRange, FilePart, LineRange, MAX_READ_BYTES, ReadFileOutput};
+use crate::printable::counted;
 use crate::redaction::Redaction;
 
 /// The number of bytes around a range in which values are searched. No variable is longer in any
@@ -85,7 +86,7 @@ impl Reader<'_> {
         let lines = self.source.lines(first.max(1), last)?;
         let total = lines.total;
         let failed = |problem: String| {
-            Err(Failure::NoSuchPart(format!("{problem}; the file has {total} lines")))
+            Err(Failure::NoSuchPart(format!("{problem}; the file has {}", counted(total, "line"))))
         };
         if first == 0 {
             return failed("startLine must be at least 1".to_owned());
@@ -108,7 +109,7 @@ impl Reader<'_> {
     fn bytes(&mut self, range: ByteRange) -> Result<ReadFileOutput, Failure> {
         let size = self.source.size;
         let failed = |problem: String| {
-            Err(Failure::NoSuchPart(format!("{problem}; the file has {size} bytes")))
+            Err(Failure::NoSuchPart(format!("{problem}; the file has {}", counted(size, "byte"))))
         };
         let ByteRange { start, end } = range;
         if start > size || start == size && size > 0 {
