@@ -18,6 +18,8 @@ pub(crate) enum FailedAccess {
     /// Reading or writing.
     Any,
     Write,
+    /// Removing, moving or creating the name, which takes writing to its directory.
+    Rename,
     /// Moving, removing or replacing what a mount point is at or in.
     Replace,
     /// Looking up the name; files in a hidden directory do not exist.
@@ -67,9 +69,11 @@ const WRITING: [&str; 10] = [
     "for writing",
     "link",
 ];
+/// Verbs of accesses to the directory of a path. `sed` replaces a file by a temporary one.
+const RENAMING: [&str; 7] = ["remove", "move", "unlink", "rename", "rmdir", "link", "temporary"];
 /// Beginnings of sentences that end with a path, by git and similar programs.
-const SENTENCES: [&str; 6] =
-    ["could not ", "cannot ", "can't ", "unable to ", "failed to ", "chmod on "];
+const SENTENCES: [&str; 7] =
+    ["could not ", "couldn't ", "cannot ", "can't ", "unable to ", "failed to ", "chmod on "];
 
 /// Number of places in a line at which a quoted name is searched.
 const MAX_STARTS: usize = 32;
@@ -114,7 +118,11 @@ pub(crate) fn complaint(line: &str, command: &str) -> Option<Complaint> {
     }
     paths.retain(|path| !path.is_empty());
     let failed = match failed {
-        FailedAccess::Write | FailedAccess::Replace => failed,
+        FailedAccess::Replace => failed,
+        FailedAccess::Write | FailedAccess::Any if is_renamed(&lower[..at], after) => {
+            FailedAccess::Rename
+        }
+        FailedAccess::Write => failed,
         _ if !is_written(&lower[..at], &paths, command) => failed,
         FailedAccess::Any => FailedAccess::Write,
         _ => FailedAccess::CreatingLookup,
@@ -148,6 +156,14 @@ fn is_written(message: &str, paths: &[&str], command: &str) -> bool {
     };
     WRITING.iter().any(|verb| if verb.contains(' ') { message.contains(verb) } else { words(verb) })
         || paths.iter().any(redirects)
+}
+
+/// Returns whether a program tried to change the directory of a path. Node names the operation
+/// behind the message.
+fn is_renamed(before: &str, after: &str) -> bool {
+    let verbs = [before, after].map(|text| text.split(" '").next().unwrap_or_default());
+    let words = verbs.iter().flat_map(|text| text.split(|c: char| !c.is_alphanumeric()));
+    words.into_iter().any(|word| RENAMING.contains(&word))
 }
 
 /// Reads the name at the end of a text as the shell would, if the text ends with a colon: GNU
@@ -294,7 +310,7 @@ mod tests {
             path("/root/f", FailedAccess::Any),
         );
         check("cat: notes.txt: No such file or directory", path("notes.txt", FailedAccess::Lookup));
-        check("rm: cannot remove 'it's': Operation not permitted", path("s", FailedAccess::Write));
+        check("rm: cannot remove 'it's': Operation not permitted", path("s", FailedAccess::Rename));
         check("Permission denied", None);
         check("all is well", None);
     }
@@ -306,7 +322,7 @@ mod tests {
             r"touch: cannot touch ''$'\303\244': Read-only file system",
             path("ä", FailedAccess::Write),
         );
-        check(r"rm: cannot remove 'a'\''b': Permission denied", path("a'b", FailedAccess::Write));
+        check(r"rm: cannot remove 'a'\''b': Permission denied", path("a'b", FailedAccess::Rename));
     }
 
     #[test]

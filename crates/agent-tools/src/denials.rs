@@ -120,27 +120,41 @@ fn denied_path(
 ) -> Option<(String, FixedText, Reason)> {
     let asked: &[Access] = match failed {
         FailedAccess::Any => &[Access::Read, Access::Write],
-        FailedAccess::Write | FailedAccess::Replace | FailedAccess::CreatingLookup => {
-            &[Access::Write]
-        }
+        FailedAccess::Write
+        | FailedAccess::Rename
+        | FailedAccess::Replace
+        | FailedAccess::CreatingLookup => &[Access::Write],
         FailedAccess::Lookup => &[Access::Read],
     };
     // A name that does not exist in a directory is no sign of another one.
     let is_lookup = matches!(failed, FailedAccess::Lookup | FailedAccess::CreatingLookup);
     let dirs = if is_lookup { &dirs[..1] } else { dirs };
+    let above = |at: &Path| judge.path(at.parent()?, Access::Write);
     let paths = || dirs.iter().flat_map(|dir| names.iter().map(|name| normalized(&dir.join(name))));
     let judged = |at: &Path| {
         let access = asked.iter().find_map(|access| Some((*access, judge.path(at, *access)?)));
-        access.map(|(access, reason)| {
+        access.map(|(access, mut reason)| {
+            // Where the path itself may be written, its name is still one of its directory.
+            if let (FailedAccess::Rename, Some(above)) = (failed, above(at)) {
+                reason.remedy = above.remedy;
+            }
             let access = if access == Access::Read { "read" } else { "write" };
             (at.to_string_lossy().into_owned(), access, reason)
         })
     };
-    paths().find_map(|at| judged(&at)).or_else(|| {
-        let is_replaced = failed == FailedAccess::Replace;
-        let inside = |at: PathBuf| judged(&judge.protected_inside(&at)?);
-        is_replaced.then(|| paths().find_map(inside)).flatten()
-    })
+    let found = paths().find_map(|at| judged(&at));
+    if found.is_some() || failed != FailedAccess::Replace {
+        return found;
+    }
+    let inside = |at: PathBuf| judged(&judge.protected_inside(&at)?);
+    let alone = |at: PathBuf| {
+        let Reason { remedy, .. } = above(&at).filter(|_| at.is_file())?;
+        let rule = "it may be written, but its directory may not, which moving, removing or \
+                    replacing it takes";
+        let reason = Reason { rule: rule.to_owned(), remedy };
+        Some((at.to_string_lossy().into_owned(), "write", reason))
+    };
+    paths().find_map(inside).or_else(|| paths().find_map(alone))
 }
 
 /// Returns the directories that a script may change to, the last one first, and then `dir`: the
@@ -286,6 +300,46 @@ mod tests {
         check("mv a b", "mv: cannot move 'a' to 'b': Device or resource busy", &[]);
         let git = "error: could not write config file .git/config: Device or resource busy";
         check("cd r && git config a.b c", git, &["write /s/dir/r/.git/config"]);
+    }
+
+    #[test]
+    fn the_remedy_of_a_name_is_that_of_its_directory() {
+        for line in [
+            "rm: cannot remove '/usr/bin/f': Read-only file system",
+            "mv: cannot move 'a' to '/usr/bin/f': Permission denied",
+            "sed: couldn't open temporary file /usr/bin/sedX: Read-only file system",
+            "Error: EROFS: read-only file system, unlink '/usr/bin/f'",
+        ] {
+            let denials = find(line, "", Path::new("/s/dir"), &Named);
+            assert_eq!(denials[0].remedy.as_deref(), Some("open /usr/bin"), "{line}");
+        }
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let path = file.path().display();
+        let busy = format!("rm: cannot remove '{path}': Device or resource busy");
+        let denial = find(&busy, "", Path::new("/s/dir"), &Named).remove(0);
+        let remedy = format!("open {}", file.path().parent().unwrap().display());
+        assert_eq!((denial.target, denial.remedy), (path.to_string(), Some(remedy)));
+    }
+
+    /// A policy that protects `/usr` and directories of temporary files, with remedies by path.
+    struct Named;
+
+    impl Judge for Named {
+        fn path(&self, path: &Path, access: Access) -> Option<Reason> {
+            let is_denied = path.starts_with("/usr") || path == std::env::temp_dir();
+            (is_denied && access == Access::Write).then(|| Reason {
+                rule: "the rule".to_owned(),
+                remedy: Some(format!("open {}", path.display())),
+            })
+        }
+
+        fn protected_inside(&self, _: &Path) -> Option<PathBuf> {
+            None
+        }
+
+        fn host(&self, _: &str) -> Option<Reason> {
+            None
+        }
     }
 
     #[test]

@@ -65,7 +65,9 @@ pub(crate) fn for_display(
     let hidden = text[head.len()..text.len() - tail.len()].encode_utf16().count() as u64;
     let removed = hidden + stream.dropped_bytes;
     let (place, file) = match keep(&content) {
-        Ok(file) if stream.dropped_bytes == 0 => (format!("all of it is in {file}"), Some(file)),
+        Ok(file) if stream.dropped_bytes == 0 => {
+            (format!("all of it is in {file} while the session is open"), Some(file))
+        }
         Ok(file) => (format!("{file} has the first {} bytes", stream.bytes.len()), Some(file)),
         Err(reason) => (reason, None),
     };
@@ -162,10 +164,10 @@ mod tests {
         let note = |removed: u64, place: &str| {
             format!("[stdout truncated: {removed} characters removed; {place}]")
         };
-        let all = note(3, "all of it is in /tmp/1.txt");
+        let all = note(3, "all of it is in /tmp/1.txt while the session is open");
         check("0123456789abc", 0, &format!("01234\n\n{all}\n\n89abc"), Some("0123456789abc"));
         // No character is split, and a pair counts as two units.
-        let all = note(5, "all of it is in /tmp/1.txt");
+        let all = note(5, "all of it is in /tmp/1.txt while the session is open");
         check("0123🎉x🎉9abc", 0, &format!("0123\n\n{all}\n\n9abc"), Some("0123🎉x🎉9abc"));
         let first = note(42, "/tmp/1.txt has the first 3 bytes");
         check("abc", 42, &format!("abc\n\n{first}\n\n"), Some("abc"));

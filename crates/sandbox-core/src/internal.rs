@@ -32,6 +32,25 @@ pub fn engine_report(engine: &'static str, layers: [crate::Enforcement; 5]) -> c
     crate::EngineReport { engine, filesystem, network, capture, processes, system_calls, resources }
 }
 
+/// Waits until a pipe has bytes or its other end is closed. Returns false if the time is over
+/// before.
+///
+/// # Errors
+/// Returns the error of the system call.
+#[cfg(all(feature = "native", target_os = "linux"))]
+pub fn is_readable_within(
+    pipe: std::os::fd::BorrowedFd<'_>,
+    time: std::time::Duration,
+) -> std::io::Result<bool> {
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+    let time = Timespec::try_from(time).map_err(std::io::Error::other)?;
+    match poll(&mut [PollFd::from_borrowed_fd(pipe, PollFlags::IN)], Some(&time)) {
+        // A read is interrupted too, or waits.
+        Err(rustix::io::Errno::INTR) => Ok(true),
+        ready => Ok(ready? > 0),
+    }
+}
+
 /// Returns the space that a tree takes, in bytes, and the number of its entries. The directory
 /// itself may deny listing to its owner.
 ///

@@ -4,20 +4,24 @@ use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
+use std::pin::pin;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use sandbox_core::PseudoTerminal;
-use sandbox_core::internal::lock;
+use sandbox_core::internal::{is_readable_within, lock};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::unix::pipe;
 use tokio::sync::{Notify, oneshot};
+use tokio::time::timeout;
 
 use crate::redaction::OutputRedaction;
 
 /// The size of the end of standard error in which denials are searched.
 const TAIL_BYTES: usize = 64 * 1024;
 const BUFFER_BYTES: usize = 64 * 1024;
+/// Pause after which the reader gets a short end of the output although it may begin a value.
+const SILENCE: Duration = Duration::from_millis(200);
 /// Shortest time between two notifications of a stream. One wakes another thread, which costs as
 /// much as a piece.
 const NOTIFICATION_PAUSE: Duration = Duration::from_millis(2);
@@ -76,6 +80,20 @@ impl Filter {
         redacted
     }
 
+    /// Returns whether output waits for more.
+    fn is_holding(&self) -> bool {
+        self.redaction.as_ref().is_some_and(OutputRedaction::is_holding)
+    }
+
+    /// Returns the output that can be passed on after a pause.
+    fn after_silence<'o>(&mut self, shown: &'o mut Vec<u8>) -> &'o [u8] {
+        shown.clear();
+        if let Some(redaction) = &mut self.redaction {
+            redaction.show_held(shown);
+        }
+        shown
+    }
+
     fn notify(&mut self) {
         let now = Instant::now();
         if self.notified.is_none_or(|last| now.duration_since(last) >= NOTIFICATION_PAUSE) {
@@ -104,6 +122,9 @@ pub(super) fn pump(from: OwnedFd, to: OwnedFd, mut filter: Filter) -> io::Result
     let work = move || -> io::Result<()> {
         let (mut buffer, mut redacted) = (vec![0; BUFFER_BYTES], Vec::new());
         loop {
+            if filter.is_holding() && !is_readable_within(from.as_fd(), SILENCE)? {
+                to.write_all(filter.after_silence(&mut redacted))?;
+            }
             match from.read(&mut buffer) {
                 Ok(0) => return to.write_all(&filter.finish()),
                 Ok(count) => to.write_all(filter.pass(&buffer[..count], &mut redacted))?,
@@ -133,7 +154,18 @@ pub(super) fn pump_terminal(
     let work = async move {
         let (mut buffer, mut redacted) = (vec![0; BUFFER_BYTES], Vec::new());
         loop {
-            match from.read(&mut buffer).await {
+            let mut reading = pin!(from.read(&mut buffer));
+            let read = match filter.is_holding() {
+                true => match timeout(SILENCE, &mut reading).await {
+                    Ok(read) => read,
+                    Err(_) => {
+                        to.write_all(filter.after_silence(&mut redacted)).await?;
+                        reading.await
+                    }
+                },
+                false => reading.await,
+            };
+            match read {
                 Err(error) if error.raw_os_error() == Some(TERMINAL_ENDED) => break,
                 Ok(0) => break,
                 read => to.write_all(filter.pass(&buffer[..read?], &mut redacted)).await?,

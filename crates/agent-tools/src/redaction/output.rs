@@ -2,6 +2,9 @@
 
 use secrets::{RedactionStream, Redactor, SecretString};
 
+/// The maximum size of output that is shown after a pause although it may begin a value.
+const SHOWN_BYTES: usize = 3;
+
 /// The values that are replaced in output on its way.
 ///
 /// The beginning of a value waits for its end. A program could read its own value from that, letter
@@ -48,6 +51,17 @@ impl OutputRedaction {
         self.decided.clear();
         self.known.push(piece, &mut self.decided);
         out.extend_from_slice(&masked.redact_bytes(&self.decided));
+    }
+
+    /// Returns whether output waits for more.
+    pub(crate) fn is_holding(&self) -> bool {
+        self.known.held_bytes() > 0
+    }
+
+    /// Appends the output that waits for more, if it is too short to show much of a value.
+    pub(crate) fn show_held(&mut self, out: &mut Vec<u8>) {
+        // Text of masked values does not wait.
+        self.known.show_held(SHOWN_BYTES, out);
     }
 
     /// Appends the rest.

@@ -34,6 +34,9 @@ const STOP_WAIT: Duration = Duration::from_secs(3);
 const TERMINATE: i32 = 15;
 const INTERRUPT: i32 = 2;
 
+/// The note about a process of another program.
+const ADOPTED: &str = "only the program that started the process gets its output";
+
 const START_NAME: &str = "startProcess";
 const READ_NAME: &str = "readProcess";
 const STOP_NAME: &str = "stopProcess";
@@ -158,6 +161,9 @@ struct ProcessOutput {
     /// The result of a process that has ended, without its streams.
     #[serde(skip_serializing_if = "Option::is_none")]
     result: Option<Box<BashOutput>>,
+    /// The reason for which there is no output.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    note: Option<&'static str>,
     /// The reason for which there is no result.
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<String>,
@@ -225,7 +231,7 @@ fn failed(tool: &'static str, problem: String) -> ToolError {
 }
 
 fn finish(session: &Session, process_id: String, seen: ReadPart) -> Result<ToolResult, ToolError> {
-    let ReadPart { output, omitted_bytes, remaining_bytes, ended } = seen;
+    let ReadPart { output, omitted_bytes, remaining_bytes, is_adopted, ended } = seen;
     let is_running = ended.is_none();
     let (ended, error) = match ended {
         Some(Ok(ended)) => (Some(ended), None),
@@ -244,6 +250,7 @@ fn finish(session: &Session, process_id: String, seen: ReadPart) -> Result<ToolR
         is_running,
         exit_code,
         result: ended,
+        note: is_adopted.then_some(ADOPTED),
         error,
     };
     let text = output.text();
@@ -272,6 +279,9 @@ impl ProcessOutput {
         }
         if let Some(error) = &self.error {
             let _ = writeln!(text, "process {} has ended: {error}", self.process_id);
+        }
+        if let Some(note) = self.note {
+            let _ = writeln!(text, "note: {note}");
         }
         let notes = self.result.as_ref().map(|result| result.notes());
         text + &notes.unwrap_or_default()

@@ -70,6 +70,15 @@ async fn a_process_has_streams_signals_and_a_terminal_here_and_in_another_progra
         let mut process = session.spawn(Spawn::command(split)).await.unwrap();
         assert_eq!(text(process.take_stdout()).await, "a [redacted:TOKEN] b");
 
+        // Its first letter alone is shown after a pause.
+        let mut asks = Spawn::command("printf 'yes or h'; read; printf '%s' ${TOKEN:1}");
+        asks.stdin = InputFrom::Pipe;
+        let mut process = session.spawn(asks).await.unwrap();
+        let mut stdout = process.take_stdout().unwrap();
+        expect(&mut stdout, "yes or h").await;
+        process.take_stdin().unwrap().write_all(b"\n").await.unwrap();
+        expect(&mut stdout, "[redacted:TOKEN]").await;
+
         let traps = "trap 'echo got; exit 5' USR1; echo ready; while :; do sleep 0.01; done";
         let mut spawn = Spawn::command(traps);
         spawn.stderr = OutputTo::Stdout;
@@ -253,6 +262,7 @@ async fn tools_of_another_program_read_and_stop_a_process() {
     let id = &started["processId"];
     let read = second.call("readProcess", json!({ "processId": id, "waitMs": 0 })).await.unwrap();
     assert_eq!((&read["isRunning"], &read["output"]), (&json!(true), &json!("")));
+    assert_eq!(read["note"], "only the program that started the process gets its output");
     let input = json!({ "processId": id, "input": "x" });
     let refused = second.call("readProcess", input).await.unwrap_err().message();
     let id = id.as_str().unwrap();

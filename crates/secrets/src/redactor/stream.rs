@@ -23,6 +23,8 @@ pub struct RedactionStream {
     patterns: Arc<Patterns>,
     /// The text that was not released. All other places are relative to its beginning.
     held: Zeroizing<Vec<u8>>,
+    /// Number of bytes at its beginning that were passed on nevertheless.
+    shown: usize,
     /// Forms that the text does not decide yet.
     open: Vec<Attempt>,
     /// Matches that were not released.
@@ -58,7 +60,8 @@ impl Segment<'_> {
 impl RedactionStream {
     pub(super) fn new(patterns: Arc<Patterns>) -> Self {
         let work = Work::new(patterns.forms.len());
-        Self { patterns, held: Zeroizing::default(), open: Vec::new(), found: Vec::new(), work }
+        let held = Zeroizing::default();
+        Self { patterns, held, shown: 0, open: Vec::new(), found: Vec::new(), work }
     }
 
     /// Processes the next piece and appends the redacted text to `out`.
@@ -71,12 +74,28 @@ impl RedactionStream {
         self.finish_segments(|segment| segment.write(out));
     }
 
+    /// Returns the number of bytes that are held back.
+    #[must_use]
+    pub fn held_bytes(&self) -> usize {
+        self.held.len() - self.shown
+    }
+
+    /// Appends the text that is held back to `out` although it may begin a value, if it has at most
+    /// `max_bytes`: for a reader who waits for the end of a line, such as that of a question. If
+    /// later text completes the value, only the rest of it is replaced.
+    pub fn show_held(&mut self, max_bytes: usize, out: &mut Vec<u8>) {
+        if self.held.len() <= max_bytes {
+            out.extend_from_slice(&self.held[self.shown..]);
+            self.shown = self.held.len();
+        }
+    }
+
     /// Processes the next piece, and passes on the segments of the text that are decided.
     pub fn push_segments(&mut self, piece: &[u8], mut visit: impl FnMut(Segment<'_>)) {
         for part in piece.chunks(PART_BYTES) {
             let from = self.held.len();
             self.hold(part);
-            let Self { patterns, held, open, found, work } = self;
+            let Self { patterns, held, open, found, work, .. } = self;
             work.add(part);
             open.retain_mut(|attempt| match patterns.advance(*attempt, held, found, work) {
                 Some(continued) => {
@@ -118,7 +137,7 @@ impl RedactionStream {
     /// Passes on the text before the place `until`, except the beginning of a secret that ends
     /// later.
     fn release(&mut self, until: usize, visit: &mut impl FnMut(Segment<'_>)) {
-        let mut from = 0;
+        let mut from = self.shown.min(until);
         let mut end = until;
         for one in merge(&mut self.found) {
             if one.end > until {
@@ -130,7 +149,7 @@ impl RedactionStream {
             }
             let name = &self.patterns.names[one.owner];
             visit(Segment::Value { name, bytes: one.end - one.start });
-            from = one.end;
+            from = from.max(one.end);
         }
         if from < end {
             visit(Segment::Text(&self.held[from..end]));
@@ -140,6 +159,7 @@ impl RedactionStream {
             (one.start, one.end) = (one.start - end, one.end - end);
         }
         self.open.iter_mut().for_each(|attempt| attempt.shift(end));
+        self.shown = self.shown.saturating_sub(end);
         let kept = self.held.len() - end;
         self.held.copy_within(end.., 0);
         self.held[kept..].zeroize();

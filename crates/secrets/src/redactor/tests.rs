@@ -230,6 +230,25 @@ fn only_the_beginning_of_a_secret_is_held_back() {
 }
 
 #[test]
+fn a_short_beginning_can_be_shown_before_it_is_decided() {
+    let shown = |pieces: &[&str], max_bytes| {
+        let (mut stream, mut out) = (redactor(TOKEN).stream(), Vec::new());
+        for piece in pieces {
+            stream.push(piece.as_bytes(), &mut out);
+            stream.show_held(max_bytes, &mut out);
+        }
+        let held = stream.held_bytes();
+        stream.finish(&mut out);
+        (String::from_utf8(out).unwrap(), held)
+    };
+    assert_eq!(shown(&["[y/h] h"], 3), ("[y/h] h".to_owned(), 0));
+    assert_eq!(shown(&["a h", "i h", "unt"], 3), ("a hi hunt".to_owned(), 3));
+    assert_eq!(shown(&["a hu", "nter2! b"], 3), ("a hu[redacted:TOKEN] b".to_owned(), 0));
+    assert_eq!(shown(&["a hunt", "er2! b"], 3), ("a [redacted:TOKEN] b".to_owned(), 0));
+    assert_eq!(shown(&["h", "u", "nter2!", "hunter2!"], 3).0, "hu[redacted:TOKEN][redacted:TOKEN]");
+}
+
+#[test]
 fn a_large_secret_in_small_pieces_takes_linear_time() {
     let secret: String = (0..12_000).map(|number| format!("{number:x}.")).collect();
     let mut stream = redactor(&[("KEY", &secret)]).stream();

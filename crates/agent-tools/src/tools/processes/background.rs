@@ -70,6 +70,8 @@ pub(super) struct ReadPart {
     pub(super) omitted_bytes: usize,
     /// The number of bytes that the next call gets at once.
     pub(super) remaining_bytes: usize,
+    /// True if another handle has started the process, and gets its output.
+    pub(super) is_adopted: bool,
     pub(super) ended: Option<Result<Box<BashOutput>, String>>,
 }
 
@@ -237,7 +239,8 @@ impl Background {
                 break;
             }
         }
-        let seen = lock(&entry.state).take();
+        let mut seen = lock(&entry.state).take();
+        seen.is_adopted = entry.is_adopted;
         Ok(seen)
     }
 
@@ -269,7 +272,11 @@ impl Background {
         let processes = lock(&self.processes);
         processes.get(id).cloned().ok_or_else(|| {
             let id: String = id.chars().take(40).collect();
-            super::failed(tool, format!("there is no process {id:?}; startProcess returns ids"))
+            let problem = format!(
+                "there is no process {id:?}; startProcess returns ids, and a process ends when its \
+                 session is closed"
+            );
+            super::failed(tool, problem)
         })
     }
 }
@@ -309,6 +316,7 @@ impl State {
             output,
             omitted_bytes: std::mem::take(&mut self.omitted_bytes),
             remaining_bytes,
+            is_adopted: false,
             ended: self.ended.clone(),
         }
     }

@@ -69,6 +69,7 @@ pub(super) fn output() -> Value {
             "isRunning": { "type": "boolean" },
             "exitCode": { "type": "integer" },
             "result": { "type": "object" },
+            "note": { "type": "string" },
             "error": { "type": "string" },
         }),
         &["processId", "output", "isRunning"],

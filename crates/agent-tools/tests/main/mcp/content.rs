@@ -124,7 +124,7 @@ fn the_limit_of_output_is_an_option_of_the_server_and_of_the_command() {
     let shown = text(&ran);
     assert!(shown.len() < 300 && shown.ends_with("\n99999\n100000\n"), "{shown}");
     let file = ran["structuredContent"]["stdoutFile"].as_str().unwrap();
-    assert!(shown.contains(&format!("all of it is in {file}]")), "{shown}");
+    assert!(shown.contains(&format!("all of it is in {file} while")), "{shown}");
     let line = json!({ "path": file, "startLine": 77_777, "endLine": 77_777 });
     assert_eq!(text(&server.call("readFile", line)), "77777\n");
     let all = cli.run(&["bash", "seq 1 200000"]).ok();
