@@ -11,14 +11,15 @@ pub(crate) fn check(runner: &mut Runner) -> Outcome {
     runner.need_component("clippy")?;
     // The step `clippy` checks packages without features.
     let members = Metadata::read(runner)?.members;
+    let names: Vec<&str> = members.iter().map(|package| package.name.as_str()).collect();
     for package in members.iter().filter(|package| !package.features.is_empty()) {
-        for feature in selections(package) {
+        for features in selections(package, &names) {
             let mut clippy = runner.cargo(["clippy", "--locked", "--no-default-features"]);
             // Examples need the dev-dependencies, whose features hide those that a package lacks.
             // Lints of the dependencies are the subject of their own turn.
             clippy.args(["--package", &package.name, "--lib", "--bins", "--no-deps"]);
-            if let Some(feature) = feature {
-                clippy.args(["--features", feature]);
+            if !features.is_empty() {
+                clippy.args(["--features", &features.join(",")]);
             }
             clippy.args(["--", "-D", "warnings"]);
             runner.command(clippy)?;
@@ -27,20 +28,35 @@ pub(crate) fn check(runner: &mut Runner) -> Outcome {
     Ok(())
 }
 
-/// Returns no feature, then each one. Those that start with `_` are not for users, and `default` is
-/// left out if another feature enables the same ones.
-fn selections(package: &Package) -> Vec<Option<&str>> {
-    let names = package.features.keys().map(String::as_str);
-    let names = names.filter(|name| !name.starts_with('_'));
+/// Returns no feature, then each one, then together those that only enable features of other
+/// `members`, which check them one by one. Features that start with `_` are not for users.
+/// `default` is left out if another feature enables the same ones, and all features are the subject
+/// of the step `clippy`.
+fn selections<'p>(package: &'p Package, members: &[&str]) -> Vec<Vec<&'p str>> {
+    let names = || package.features.keys().map(String::as_str).filter(|it| !it.starts_with('_'));
     let default = enabled_by(package, DEFAULT);
-    let is_default = |name: &str| {
+    let is_default = names().any(|name| {
         let mut enabled = enabled_by(package, name);
         name != DEFAULT && enabled.insert(DEFAULT) && enabled == default
+    });
+    let is_all = |name: &str| {
+        let mut enabled = enabled_by(package, name);
+        enabled.insert(DEFAULT);
+        names().count() > 2 && names().all(|name| enabled.contains(name))
     };
-    let is_same = names.clone().any(is_default);
-    std::iter::once(None)
-        .chain(names.filter(|name| *name != DEFAULT || !is_same).map(Some))
-        .collect()
+    let chosen = names().filter(|name| (*name != DEFAULT || !is_default) && !is_all(name));
+    let (forwarding, own): (Vec<&str>, Vec<&str>) =
+        chosen.partition(|name| only_forwards(package, name, members));
+    let alone = own.into_iter().map(|name| vec![name]);
+    let together = Some(forwarding).filter(|names| !names.is_empty());
+    std::iter::once(Vec::new()).chain(alone).chain(together).collect()
+}
+
+/// Returns whether a feature enables nothing but features of other members.
+fn only_forwards(package: &Package, name: &str, members: &[&str]) -> bool {
+    let enabled = package.features.get(name).map_or(&[][..], Vec::as_slice);
+    let of_member = |it: &String| it.split_once('/').is_some_and(|(of, _)| members.contains(&of));
+    !enabled.is_empty() && enabled.iter().all(of_member)
 }
 
 /// Returns the features of a package that a feature enables, itself included.
@@ -61,30 +77,40 @@ mod tests {
     use super::*;
 
     #[track_caller]
-    fn check(features: &[(&str, &[&str])], expected: &[Option<&str>]) {
+    fn check(features: &[(&str, &[&str])], expected: &[&[&str]]) {
         let features = features.iter().map(|(name, enabled)| {
             ((*name).to_owned(), enabled.iter().copied().map(str::to_owned).collect())
         });
         let package = Package { features: features.collect(), ..Package::default() };
-        assert_eq!(selections(&package), expected);
+        assert_eq!(selections(&package, &["store", "sync"]), expected);
     }
 
     #[test]
     fn each_feature_is_selected_alone() {
         check(
             &[("_cloud", &["dep:client"]), ("default", &[]), ("s3", &["_cloud"])],
-            &[None, Some("default"), Some("s3")],
+            &[&[], &["default"], &["s3"]],
         );
     }
 
     #[test]
     fn a_default_that_another_feature_enables_is_not_selected_again() {
-        let fs: (&str, &[&str]) = ("fs", &["store/fs"]);
+        let fs: (&str, &[&str]) = ("fs", &["dep:fs"]);
         let cli: (&str, &[&str]) = ("cli", &["dep:clap", "fs"]);
-        check(&[cli, ("default", &["cli", "fs"]), fs], &[None, Some("cli"), Some("fs")]);
+        let s3: (&str, &[&str]) = ("s3", &["dep:s3"]);
+        check(&[cli, ("default", &["cli", "fs"]), fs, s3], &[&[], &["cli"], &["fs"], &["s3"]]);
         check(
-            &[("cli", &["dep:clap"]), ("default", &["cli", "fs"]), fs],
-            &[None, Some("cli"), Some("default"), Some("fs")],
+            &[("cli", &["dep:clap"]), ("default", &["cli", "fs"]), fs, s3],
+            &[&[], &["cli"], &["default"], &["fs"], &["s3"]],
         );
+    }
+
+    #[test]
+    fn features_of_other_members_are_selected_together_and_all_features_not() {
+        let (fs, s3): ((&str, &[&str]), (&str, &[&str])) =
+            (("fs", &["store/fs"]), ("s3", &["sync/s3", "store/s3"]));
+        let cli: (&str, &[&str]) = ("cli", &["dep:clap", "fs"]);
+        check(&[cli, fs, ("full", &["cli", "s3"]), s3], &[&[], &["cli"], &["fs", "s3"]]);
+        check(&[("client", &["other/client"])], &[&[], &["client"]]);
     }
 }
