@@ -25,8 +25,8 @@ pub(crate) fn is_zero(number: &usize) -> bool {
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
-pub(crate) fn is_zero_entry(entry: &u64) -> bool {
-    *entry == 0
+pub(crate) fn is_zero_u64(number: &u64) -> bool {
+    *number == 0
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
@@ -40,6 +40,8 @@ pub(crate) struct DisplayedStream {
     pub(crate) text: String,
     /// The file with the whole stream, as commands see it, if the text is shortened.
     pub(crate) file: Option<String>,
+    /// The number of UTF-16 units that the text leaves out.
+    pub(crate) omitted: u64,
 }
 
 /// Renders a stream: all of it, or its beginning and its end with a note between them.
@@ -59,7 +61,7 @@ pub(crate) fn for_display(
     // A byte is one unit at most.
     let fits = text.len() <= max_units || text.encode_utf16().count() <= max_units;
     if fits && stream.dropped_bytes == 0 {
-        return DisplayedStream { text: text.into_owned(), file: None };
+        return DisplayedStream { text: text.into_owned(), file: None, omitted: 0 };
     }
     let (head, tail) = ends(&text, max_units);
     let hidden = text[head.len()..text.len() - tail.len()].encode_utf16().count() as u64;
@@ -73,7 +75,7 @@ pub(crate) fn for_display(
     };
     let text =
         format!("{head}\n\n[{name} truncated: {removed} characters removed; {place}]\n\n{tail}");
-    DisplayedStream { text, file }
+    DisplayedStream { text, file, omitted: removed }
 }
 
 /// Renders a stream of a process that has ended, whose values are replaced already: all of it, or
@@ -99,7 +101,7 @@ pub(crate) fn for_reference(
         0 => head.to_owned(),
         _ => format!("{head}\n\n[{name} truncated: {removed} characters removed]"),
     };
-    DisplayedStream { text, file: None }
+    DisplayedStream { text, file: None, omitted: removed }
 }
 
 /// Returns the beginning and the end of a text, each at most half of `max_units` UTF-16 units.

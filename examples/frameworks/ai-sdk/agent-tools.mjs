@@ -8,6 +8,8 @@ import { tool } from 'ai';
 import { z } from 'zod';
 
 const LINKS = '\n\n[artifacts]\n';
+// The size of output that this module parses, in characters. The command keeps 32 MiB of it.
+const WHOLE = 1 << 25;
 const TYPES = { f: 'file', d: 'directory', l: 'symlink' };
 
 /**
@@ -19,8 +21,9 @@ export async function openSandbox(options) {
   const program = options.program ?? 'agent-tools';
   const identity = ['--session', session, '--user', user];
 
-  const bash = async (script, signal, env = {}) => {
+  const bash = async (script, signal, env = {}, maxOutput) => {
     const args = ['--json', 'bash', ...identity, '--timeout', String(timeoutSeconds)];
+    if (maxOutput) args.push('--max-output', String(maxOutput));
     // Neither the log of the session nor a list of processes shows the values.
     args.push('--env-file', '-', '--', script);
     const options = { input: JSON.stringify(env), signal };
@@ -148,8 +151,9 @@ export async function openSandbox(options) {
       const at = quote(`./${inside(path)}/`);
       const list = `set -o pipefail
         find ${at} -mindepth 1 -maxdepth 1 -printf '%y%f\\0' | base64 -w0`;
-      const { exitCode, stdout, stderr } = await bash(list, abortSignal);
+      const { exitCode, stdout, stderr, stdoutOmitted } = await bash(list, abortSignal, {}, WHOLE);
       if (exitCode !== 0) throw new Error(stderr);
+      if (stdoutOmitted) throw new Error(`${path} has too many entries`);
       const entries = Buffer.from(stdout, 'base64').toString().split('\0').slice(0, -1);
       return entries.map((entry) => ({ name: entry.slice(1), type: TYPES[entry[0]] ?? 'other' }));
     },

@@ -79,6 +79,8 @@ const names = Object.fromEntries(
   (await sandbox.listDirectory({ path: '.' })).map(({ name, type }) => [name, type]),
 );
 assert.equal(names.link, 'symlink');
+await sandbox.run({ command: 'mkdir many; cd many; touch a-file-with-a-long-name-{1..3000}' });
+assert.equal((await sandbox.listDirectory({ path: 'many' })).length, 3000);
 assert.equal(names.deep, 'directory');
 assert.equal(await sandbox.deleteFile({ path: 'link' }), true);
 assert.equal(await sandbox.deleteFile({ path: 'link' }), false);

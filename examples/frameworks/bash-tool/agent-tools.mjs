@@ -5,6 +5,8 @@
 import { spawn } from 'node:child_process';
 import { posix } from 'node:path';
 
+// bash-tool itself shortens output, and parses that of its own commands.
+const WHOLE = String(1 << 25);
 const LINKS = '\n\n[artifacts]\n';
 
 /**
@@ -20,6 +22,7 @@ export async function openSandbox(options) {
 
   const executeCommand = async (command) => {
     const args = ['--json', 'bash', ...identity, '--timeout', String(timeoutSeconds)];
+    args.push('--max-output', WHOLE);
     const { code, stdout, stderr } = await execute(program, [...args, '--', command], { signal });
     if (stdout.length === 0) throw new Error(stderr || `agent-tools ended with ${code}`);
     const result = JSON.parse(stdout.toString());

@@ -20,6 +20,8 @@ from deepagents.backends.sandbox import BaseSandbox
 
 LINKS = "\n\n[artifacts]\n"
 INVALID_USAGE = 2
+# The size of output that deepagents parses, in characters. The command keeps 32 MiB of it.
+WHOLE = 1 << 25
 
 
 class AgentToolsBackend(BaseSandbox):
@@ -42,10 +44,10 @@ class AgentToolsBackend(BaseSandbox):
         return self._id
 
     def execute(self, command: str, *, timeout: int | None = None) -> ExecuteResponse:
-        return response(self._run(*self._bash(command, timeout)))[0]
+        return response(self._run(*self._bash(command, timeout, WHOLE)))[0]
 
     async def aexecute(self, command: str, *, timeout: int | None = None) -> ExecuteResponse:
-        return response(await self._arun(*self._bash(command, timeout)))[0]
+        return response(await self._arun(*self._bash(command, timeout, WHOLE)))[0]
 
     # deepagents parses the output of its own commands, so only the commands of the model, which
     # come here, get links.
@@ -82,9 +84,10 @@ class AgentToolsBackend(BaseSandbox):
             results.append(FileDownloadResponse(path=path, content=content, error=error))
         return results
 
-    def _bash(self, command: str, timeout: int | None) -> list[str]:
+    def _bash(self, command: str, timeout: int | None, max_output: int = 30_000) -> list[str]:
         seconds = self._timeout_seconds if timeout is None else timeout
-        return ["--json", "bash", *self._identity, "--timeout", str(seconds), "--", command]
+        limits = ["--timeout", str(seconds), "--max-output", str(max_output)]
+        return ["--json", "bash", *self._identity, *limits, "--", command]
 
     def _relative(self, path: str) -> str | None:
         """Returns a path below the session directory. The file tools reach nothing else."""
@@ -134,7 +137,9 @@ def response(ran: tuple[int, bytes, str]) -> tuple[ExecuteResponse, str]:
     if result["artifacts"] and LINKS in output:
         output, links = output.rsplit(LINKS, 1)
     output += result["stderr"]
-    return ExecuteResponse(output=output, exit_code=result["exitCode"]), links
+    truncated = "stdoutOmitted" in result or "stderrOmitted" in result
+    done = ExecuteResponse(output=output, exit_code=result["exitCode"], truncated=truncated)
+    return done, links
 
 
 def with_links(result: ExecuteResponse, links: str) -> ExecuteOffloadResult:

@@ -72,6 +72,11 @@ async def main() -> None:
     errors = [file.error for file in read]
     assert errors == [None, "file_not_found", "is_directory", "invalid_path"], errors
     assert backend.execute("exit 3").exit_code == 3
+    backend.execute("mkdir many; cd many; touch a-file-with-a-long-name-{1..3000}")
+    many = backend.ls(f"{backend.directory}/many")
+    assert (many.error, len(many.entries)) == (None, 3000), many
+    shown = backend.execute_with_offload("seq 1 20000", "").response
+    assert shown.truncated and "characters removed" in shown.output, shown
     assert backend.execute("sleep 60", timeout=1).exit_code == 124
 
     # An error has its text.

@@ -25,6 +25,8 @@ from agents.sandbox.snapshot import resolve_snapshot
 from agents.sandbox.types import ExecResult
 
 LINKS = "\n\n[artifacts]\n"
+# The SDK itself shortens output, and parses that of its own commands.
+WHOLE = str(1 << 25)
 
 
 class AgentToolsOptions(BaseSandboxClientOptions):
@@ -55,13 +57,16 @@ class AgentToolsSession(BaseSandboxSession):
         script = shlex.join(str(word) for word in command)
         # Neither the log of the session nor a list of processes shows the values.
         environment = json.dumps(await self.state.manifest.environment.resolve()).encode()
-        arguments = ["--json", "--timeout", str(seconds), "--env-file", "-", "--", script]
+        arguments = ["--json", "--timeout", str(seconds), "--max-output", WHOLE]
+        arguments += ["--env-file", "-", "--", script]
         _, stdout, error = await self._run("bash", *arguments, input=environment)
         result = json.loads(stdout) if stdout else {"error": error}
         if "error" in result:
             raise ExecTransportError(command=command, message=result["error"])
         if result.get("timedOut"):
             raise ExecTimeoutError(command=command, timeout_s=seconds)
+        if result.get("stdoutOmitted"):
+            raise ExecTransportError(command=command, message="the output is too large")
         output, notes = result["stdout"], result["stderr"]
         if result["artifacts"] and LINKS in output:
             # The SDK parses the output of its own commands, so links are in the other stream.

@@ -327,6 +327,7 @@ impl LocalSession {
         let (mut output, command_stdout_bytes) = (BashOutput::default(), stdout.text.len());
         (output.stdout, output.stdout_file) = (stdout.text, stdout.file);
         (output.stderr, output.stderr_file) = (stderr.text, stderr.file);
+        (output.stdout_omitted, output.stderr_omitted) = (stdout.omitted, stderr.omitted);
         if let Some(reason) = ran.sandbox_ended {
             output.stderr +=
                 &format!("sandbox: every process of the session was ended: {reason}\n");

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::denials::Denial;
 use crate::output::{
-    Artifact, ConflictNote, FileNote, MirrorNotes, PendingGroup, is_false, is_zero, is_zero_entry,
+    Artifact, ConflictNote, FileNote, MirrorNotes, PendingGroup, is_false, is_zero, is_zero_u64,
     link_block, note_pending,
 };
 use crate::printable::Printable;
@@ -28,6 +28,13 @@ pub struct BashOutput {
     pub own_stdout: Option<String>,
     /// Standard error, shortened the same way.
     pub stderr: String,
+    /// The number of UTF-16 units of standard output that `stdout` leaves out. A
+    /// byte that was not kept counts as one.
+    #[serde(skip_serializing_if = "is_zero_u64")]
+    pub stdout_omitted: u64,
+    /// The same for standard error.
+    #[serde(skip_serializing_if = "is_zero_u64")]
+    pub stderr_omitted: u64,
     /// The file in the sandbox with all of standard output, if `stdout` is shortened. It stays
     /// until the sandbox ends, or 20 later ones need its room.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -94,7 +101,7 @@ pub struct BashOutput {
     pub skipped_omitted: usize,
     /// The number of the entry in the session log that the files have after the command; absent
     /// without a store.
-    #[serde(skip_serializing_if = "is_zero_entry")]
+    #[serde(skip_serializing_if = "is_zero_u64")]
     pub entry: u64,
     /// The reason for which another machine may have taken the session over: the store did not
     /// answer. Absent if changes are pending for that reason.
@@ -146,6 +153,8 @@ impl BashOutput {
             own_stdout: _,
             stderr: _,
             // The shortened streams name them.
+            stdout_omitted: _,
+            stderr_omitted: _,
             stdout_file: _,
             stderr_file: _,
             exit_code: _,

@@ -46,6 +46,8 @@ pub(super) fn output() -> Value {
                 "description": "A file with all of standard output, if stdout is shortened",
             },
             "stderrFile": text,
+            "stdoutOmitted": count,
+            "stderrOmitted": count,
             "exitCode": { "type": "integer" },
             "artifacts": { "type": "array", "items": artifact },
             "artifactsOmitted": count,
