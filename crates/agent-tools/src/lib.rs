@@ -16,7 +16,7 @@
 //! let session = sessions.open(spec).await?;
 //!
 //! let result = session.bash("echo hello > hello.txt; cat hello.txt; cat /etc/shadow").await?;
-//! assert_eq!(result.stdout, "hello\n");
+//! assert_eq!(result.command_stdout(), "hello\n");
 //! assert_eq!(result.artifacts[0].relative_path, "hello.txt");
 //! assert!(result.stderr.contains("Permission denied"));
 //!

@@ -39,6 +39,9 @@ const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 const CHECKS_PER_SYNC: u32 = 3;
 /// The time that output of a killed process has to reach its reader.
 const REST_TIMEOUT: Duration = Duration::from_secs(1);
+/// The hint of a process that ended with its session.
+const WITH_SESSION: &str = "the process was killed because its session was closed, or the program \
+                            that served the session has ended; /tmp is empty since then";
 /// Signal numbers (`signal(7)`).
 const SIGNALS: std::ops::RangeInclusive<i32> = 1..=64;
 
@@ -203,7 +206,10 @@ impl LocalSession {
             let Conclusion { text: command, connections, .. } = rest;
             let (stderr, denied, unroutable) = (&unredacted, &denied, ran.unroutable);
             let failures = Failures { stderr, command, unroutable, connections, denied };
-            self.hint(&failures, &mut redaction)
+            let hint = self.hint(&failures, &mut redaction);
+            let with_session = ended.with_session.then(|| WITH_SESSION.to_owned());
+            let lines: Vec<String> = with_session.into_iter().chain(hint).collect();
+            (!lines.is_empty()).then(|| lines.join("\n"))
         };
         (output.denied, output.denied_omitted) = (denied, refused.omitted);
         output.killed = ran.killed;

@@ -186,7 +186,8 @@ async fn long_output_is_kept_whole_without_values_and_both_tools_read_it() {
         (Some("/tmp/.agent-tools/output/1.txt"), None)
     });
     assert!(ran.stdout.starts_with("1\n2\n") && ran.stdout.ends_with("\n999\n1000\n"));
-    let note = "characters removed; all of it is in /tmp/.agent-tools/output/1.txt while the session is open]";
+    let note = "characters removed; all of it is in /tmp/.agent-tools/output/1.txt while the \
+                session is open]";
     assert!(ran.stdout.contains(note), "{}", ran.stdout);
     assert!(ran.stdout.encode_utf16().count() < 1_200 && ran.artifacts.is_empty());
     assert_eq!(ran.redacted, ["TOKEN"]);

@@ -153,8 +153,7 @@ impl Ledger {
         while let Some(record) = records.next().map_err(at(&path))? {
             let header = JournalEntry::Journal { format: FORMAT, log: log_key.to_owned() };
             if std::mem::take(&mut is_first) && record != header {
-                let problem = "it belongs to another store or another version of the program";
-                return Err((path, io::Error::new(io::ErrorKind::InvalidData, problem)));
+                return Err((path, io::Error::new(io::ErrorKind::InvalidData, foreign(&record))));
             }
             ledger.apply(record);
         }
@@ -373,6 +372,17 @@ impl Ledger {
             let path = self.journal.path.display();
             tracing::warn!(%path, %error, "the journal cannot be written");
         }
+    }
+}
+
+/// Describes the first record of a journal that this program or this log does not have.
+fn foreign(record: &JournalEntry) -> String {
+    match record {
+        JournalEntry::Journal { format: FORMAT, log } => format!(
+            "it follows the log {log:?} of another store or prefix; use that one, or close the \
+             session there before it gets another store"
+        ),
+        _ => "it belongs to another version of the program".to_owned(),
     }
 }
 

@@ -44,7 +44,10 @@ fn complete_with(message: &str, given: &str) -> String {
     let mut message = message.to_owned();
     for before in ["`", "| "] {
         let command = format!("{before}agent-tools ");
-        message = message.replace(&command, &format!("{before}agent-tools{given} "));
+        let completed = format!("{before}agent-tools{given} ");
+        message = message.replace(&command, &completed);
+        // A part of the message may be complete already.
+        message = message.replace(&format!("{before}agent-tools{given}{given} "), &completed);
     }
     message
 }
@@ -72,6 +75,8 @@ mod tests {
             "agent-tools: none; `agent-tools --home '/a b' skill list` or \
              `printf x | agent-tools --home '/a b' a`"
         );
+        let complete = complete_with("`agent-tools skill list`", " --home /a");
+        assert_eq!(complete_with(&complete, " --home /a"), complete);
         assert_eq!(quoted(OsStr::new("a'b")).as_deref(), Some(r"'a'\''b'"));
         assert_eq!(quoted(OsStr::new("postgres://u:p@h/d")), None);
     }

@@ -114,15 +114,12 @@ pub struct BashOutput {
     /// only the first result has, and from loading its variables again.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
-    /// The length of the command's output in `stdout`, which the block of links follows.
-    #[serde(skip)]
-    command_stdout_bytes: usize,
 }
 
 impl BashOutput {
     /// Returns standard output without the block of links.
     pub fn command_stdout(&self) -> &str {
-        &self.stdout[..self.command_stdout_bytes]
+        self.own_stdout.as_deref().unwrap_or(&self.stdout)
     }
 
     /// Renders the result as plain text for a model: the two streams, the exit code if it is not 0,
@@ -182,7 +179,6 @@ impl BashOutput {
             redacted: _,
             // `Session::warnings` has them before the first command runs.
             warnings: _,
-            command_stdout_bytes: _,
         } = self;
         let mut notes = String::new();
         note_removed(&mut notes, removed, *removed_omitted);
@@ -335,13 +331,11 @@ impl BashResult {
 
     pub(super) fn into_output(self, warnings: Vec<String>) -> BashOutput {
         let Self { output, command_stdout_bytes } = self;
-        let is_valid = output.stdout.is_char_boundary(command_stdout_bytes);
         let all = output.stdout.len();
         let own = output.stdout.get(..command_stdout_bytes);
         BashOutput {
             own_stdout: own.filter(|own| own.len() < all).map(str::to_owned),
             warnings: joined(warnings, output.warnings),
-            command_stdout_bytes: if is_valid { command_stdout_bytes } else { all },
             ..output
         }
     }
@@ -350,6 +344,17 @@ impl BashResult {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_result_keeps_its_output_as_json_and_if_it_is_composed() {
+        let result = BashOutput { stdout: "a\nlinks".to_owned(), ..BashOutput::default() };
+        let result = BashResult::new(result, 2).into_output(Vec::new());
+        assert_eq!((result.command_stdout(), result.text().as_str()), ("a\n", "a\n"));
+        let json = serde_json::to_string(&result).unwrap();
+        assert_eq!(serde_json::from_str::<BashOutput>(&json).unwrap(), result);
+        let composed = BashOutput { stdout: "a".to_owned(), ..BashOutput::default() };
+        assert_eq!(composed.command_stdout(), "a");
+    }
 
     #[test]
     fn a_plain_result_has_exactly_the_fields_of_the_reference() {

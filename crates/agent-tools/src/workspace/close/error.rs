@@ -52,8 +52,8 @@ pub enum CloseError {
     /// Files cannot be stored at all, such as files over 5 GiB.
     #[error(
         "session {id} has files with content that cannot be stored ({count}), so it stays on this \
-         machine; the first is {path}: {reason}; `session sync {id}` lists all that are skipped; \
-         to delete them without a copy, close with --discard"
+         machine; the first is {path}: {reason}; `agent-tools session sync {id}` lists all that \
+         are skipped; to delete them without a copy, close with --discard"
     )]
     Unstorable {
         /// The session.

@@ -36,6 +36,26 @@ fn a_copy_that_is_too_large_is_refused_before_it_begins() {
 }
 
 #[test]
+fn copies_have_the_modes_of_the_session() {
+    let cli = Cli::new();
+    cli.run(&[
+        "bash",
+        "mkdir -m 755 d; mkdir -m 700 p; for f in 600 755; do > $f; chmod $f $f; done",
+    ])
+    .ok();
+    for (name, mode) in [("d", 0o755), ("p", 0o700), ("600", 0o600), ("755", 0o755)] {
+        cli.run(&["cp", &format!(":{name}"), "copied"]).ok();
+        let copied = cli.dir().join("copied");
+        assert_eq!(copied.metadata().unwrap().permissions().mode() & 0o777, mode, "{name}");
+        if name.starts_with(['d', 'p']) {
+            std::fs::remove_dir(copied).unwrap();
+        } else {
+            std::fs::remove_file(copied).unwrap();
+        }
+    }
+}
+
+#[test]
 fn a_copy_to_a_path_of_the_system_names_the_place_in_the_session() {
     let cli = Cli::new();
     cli.write("conf", "x");

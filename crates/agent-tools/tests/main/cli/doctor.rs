@@ -131,3 +131,14 @@ fn doctor_checks_that_the_home_can_be_written_if_the_store_is_elsewhere() {
     let ran = cli.run(&["--home", home.to_str().unwrap(), "--store", &url, "--json", "doctor"]);
     assert_eq!((&ran.ok().json()["home"]["ok"], home.exists()), (&json!(true), false));
 }
+
+#[test]
+fn doctor_names_variables_that_no_command_gets() {
+    let cli = Cli::new();
+    let secret = cli.write("passphrase", "a passphrase");
+    let set = ["--secret-file", secret.to_str().unwrap(), "variable", "set", "--encrypted", "KEY"];
+    cli.run_with(&set, "a value of KEY").ok();
+    let report = cli.run(&["--json", "doctor"]).ok().json();
+    let detail = report["variables"]["detail"].as_str().unwrap();
+    assert!(detail.starts_with("1 stored; KEY is left out: ") && detail.contains("passphrase"));
+}

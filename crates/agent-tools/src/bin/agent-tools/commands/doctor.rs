@@ -6,7 +6,8 @@ mod limits;
 use std::path::Path;
 use std::process::ExitCode;
 
-use agent_tools::{Enforcement, Tier};
+use agent_tools::secrets::sql::VariableSummary;
+use agent_tools::{Enforcement, Tier, printable};
 use egress::Trust;
 use serde::Serialize;
 
@@ -117,7 +118,7 @@ async fn examine(context: &Context, args: &SessionArgs) -> Result<Report, Failur
     let variables = match context.existing_variables().await {
         Ok(None) => Check { ok: true, detail: "0 stored".to_owned() },
         Ok(Some(variables)) => match variables.list().await {
-            Ok(variables) => Check { ok: true, detail: format!("{} stored", variables.len()) },
+            Ok(variables) => Check { ok: true, detail: described_variables(&variables) },
             Err(error) => Check { ok: false, detail: agent_tools::with_causes(&error) },
         },
         Err(failure) => Check { ok: false, detail: failure.message().into_owned() },
@@ -200,6 +201,15 @@ fn described(
 
 fn allow_read(path: &Path) -> String {
     format!("--allow-read {}", path.display())
+}
+
+/// Counts the variables, and names those that no command gets.
+fn described_variables(variables: &[VariableSummary]) -> String {
+    let skipped = variables.iter().filter_map(|variable| {
+        let reason = variable.skipped.as_ref()?;
+        Some(format!("; {} is left out: {reason}", printable(&variable.name)))
+    });
+    format!("{} stored{}", variables.len(), skipped.collect::<String>())
 }
 
 /// Checks that the store can be listed and changed.

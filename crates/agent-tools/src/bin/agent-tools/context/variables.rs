@@ -6,6 +6,7 @@ use agent_tools::secrets::sql::VariableStore;
 use secrecy::SecretString;
 
 use super::Context;
+use crate::advice;
 use crate::failure::Failure;
 use crate::origins;
 use crate::output::errln;
@@ -78,12 +79,16 @@ impl Context {
     fn check_database(&self, url: &str) -> Result<(), Failure> {
         let missing = variable_source::file(url).filter(|file| !file.exists());
         match missing.filter(|_| self.global.variables.is_some()) {
-            Some(file) => Err(Failure::not_run_text(format!(
-                "there is no database of variables at {}; correct {}, or create it with \
-                 `agent-tools variable set NAME`",
-                file.display(),
-                origins::name("--variables")
-            ))),
+            Some(file) => {
+                let problem = format!(
+                    "there is no database of variables at {}; correct {}, or create it with \
+                     `agent-tools variable set NAME`",
+                    file.display(),
+                    origins::name("--variables")
+                );
+                // A client of the MCP server gets it too.
+                Err(Failure::not_run_text(advice::complete(&problem)))
+            }
             None => Ok(()),
         }
     }

@@ -6,7 +6,7 @@
 use std::fs::File;
 use std::io::{Read, Result};
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 
 use agent_tools::{FileKind, FileNote, RelativePath, Session, TarReport};
@@ -31,12 +31,11 @@ pub(super) async fn copy(
     let target = if to.is_dir() { to.join(own_name(from)?) } else { to.to_owned() };
     match stat.kind {
         FileKind::Directory => {
-            let is_new = target.symlink_metadata().is_err();
-            let copied = directory(session, from, &target, bars).await?;
-            if is_new {
-                restrict(&target, stat.mode.into()).map_err(|e| new_file::failed(&target, &e))?;
+            if target.symlink_metadata().is_err() {
+                let created = create(&target, stat.mode.into());
+                created.map_err(|error| new_file::failed(&target, &error))?;
             }
-            Ok(copied)
+            directory(session, from, &target, bars).await
         }
         FileKind::File => file(session, from, &target, bars).await,
         _ => Err(Failure::failed_text(format!("{from} is a FIFO, a socket or a device"))),
@@ -81,11 +80,12 @@ async fn directory(
     Ok(copied(target, report, omitted))
 }
 
-/// Takes from others what the directory in the session does not permit them.
-fn restrict(target: &Path, mode: u32) -> Result<()> {
-    let mut permissions = target.metadata()?.permissions();
-    permissions.set_mode(permissions.mode() & (mode | 0o700));
-    std::fs::set_permissions(target, permissions)
+/// Creates a directory with the mode of the one in the session. The owner can add files.
+fn create(target: &Path, mode: u32) -> Result<()> {
+    if let Some(above) = target.parent() {
+        std::fs::create_dir_all(above)?;
+    }
+    std::fs::DirBuilder::new().mode(mode & 0o777 | 0o700).create(target)
 }
 
 /// Passes the archive of a file or directory to `read`, and returns its result.

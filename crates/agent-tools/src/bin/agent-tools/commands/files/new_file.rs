@@ -1,8 +1,8 @@
 //! A file of the host that a copy writes. It gets its name when it is whole.
 
-use std::fs::{File, Metadata};
+use std::fs::{File, Metadata, Permissions};
 use std::io::{Error, ErrorKind, Read};
-use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt, fchown};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 
 use sandbox_core::FileError;
@@ -18,6 +18,10 @@ pub(super) struct NewFile {
     file: File,
     /// The file that the copy replaces.
     existing: Option<Metadata>,
+    /// The mode of the copy, unless it replaces a file.
+    mode: u32,
+    /// The permissions that new files of this process can have (`umask(2)`).
+    mask: u32,
 }
 
 impl NewFile {
@@ -36,10 +40,14 @@ impl NewFile {
         let mut staged = name.to_owned();
         staged.push(format!(".{}.new", std::process::id()));
         let staged = target.with_file_name(staged);
-        let mode = if existing.is_some() { 0o600 } else { 0o666 };
-        let created = File::options().write(true).create_new(true).mode(mode).open(&staged);
+        let created = File::options().write(true).create_new(true).mode(0o777).open(&staged);
         let file = created.map_err(|error| failed(target, &error))?;
-        Ok(Self { target: target.to_owned(), staged, file, existing })
+        let mut new = Self { target: target.to_owned(), staged, file, existing, mode: 0, mask: 0 };
+        let mask = new.file.metadata().map(|created| created.permissions().mode());
+        // Its owner alone can read it until its mode is known.
+        let hidden = new.file.set_permissions(Permissions::from_mode(0o600));
+        new.mask = hidden.and(mask).map_err(|error| failed(target, &error))?;
+        Ok(new)
     }
 
     /// Writes the content of the only file of an archive.
@@ -48,6 +56,7 @@ impl NewFile {
         for entry in archive.entries()? {
             let mut entry = entry?;
             let size = entry.size();
+            self.mode = entry.header().mode()? & 0o777;
             if std::io::copy(&mut entry, &mut self.file)? != size {
                 return Err(ErrorKind::UnexpectedEof.into());
             }
@@ -55,14 +64,16 @@ impl NewFile {
         Ok(self)
     }
 
-    /// Gives the file the mode and the owner of the one that it replaces, and its name.
+    /// Gives the file its name, and the mode and the owner of the one that it replaces.
     pub(super) fn commit(self) -> Result<(), Failure> {
         let placed = self.keep_owner().and_then(|()| std::fs::rename(&self.staged, &self.target));
         placed.map_err(|error| failed(&self.target, &error))
     }
 
     fn keep_owner(&self) -> Result<(), Error> {
-        let Some(existing) = &self.existing else { return Ok(()) };
+        let Some(existing) = &self.existing else {
+            return self.file.set_permissions(Permissions::from_mode(self.mode & self.mask));
+        };
         let new = self.file.metadata()?;
         let changed = |new: u32, old: u32| (new != old).then_some(old);
         let (user, group) =

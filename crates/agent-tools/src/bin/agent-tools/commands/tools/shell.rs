@@ -21,6 +21,10 @@ use crate::signals::use_session_with_attention;
 /// The shell of the session, which `SHELL` names.
 const SHELL: &str = "exec \"$SHELL\" -i";
 
+/// `SIGHUP` and `SIGTERM` (`signal(7)`).
+const HANG_UP: i32 = 1;
+const TERMINATE: i32 = 15;
+
 #[derive(Args, Debug)]
 pub(crate) struct Shell {
     #[command(flatten)]
@@ -42,6 +46,7 @@ pub(super) async fn run(context: &Context, args: Shell) -> Result<ExitCode, Fail
         let ask = origins::name("--ask");
         return Err(Failure::usage(format!("the shell has the terminal, so {ask} cannot use it")));
     }
+    let is_shell = args.command.is_empty();
     let mut spawn = match args.command.as_slice() {
         [] => Spawn::command(SHELL),
         words => Spawn::command(script(words)),
@@ -69,7 +74,11 @@ pub(super) async fn run(context: &Context, args: Shell) -> Result<ExitCode, Fail
                     let _ = process.resize(RawTerminal::size_of(stdin()));
                 }
                 received = attention.next_or_late() => match received {
-                    Some(received) => process.signal(received.number()),
+                    Some(received) => process.signal(match received.number() {
+                        // An interactive bash ignores it.
+                        TERMINATE if is_shell => HANG_UP,
+                        number => number,
+                    }),
                     None => process.kill(),
                 },
             }
