@@ -200,7 +200,7 @@ pub(crate) fn is_of_host(name: &str) -> bool {
 }
 
 /// Returns whether a name is one label below the domain of the host's servers.
-fn is_label(name: &str) -> bool {
+pub(crate) fn is_label(name: &str) -> bool {
     name.split('.').count() == 1 + HOST_DOMAIN.split('.').count()
 }
 
