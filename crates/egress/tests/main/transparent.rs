@@ -26,15 +26,19 @@ const OWN_NETWORK: &str = "EGRESS_OWN_NETWORK";
 /// An address that is local in that namespace.
 const LISTENING_V6: IpAddr = IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 7));
 
-/// Runs the named test again in a network namespace of its own. Returns whether this is the rerun.
 fn has_own_network(test: &str) -> bool {
+    has_network_of_its_own(&format!("transparent::{test}"))
+}
+
+/// Runs the named test again in a network namespace of its own. Returns whether this is the rerun.
+pub(crate) fn has_network_of_its_own(test: &str) -> bool {
     if std::env::var_os(OWN_NETWORK).is_some() {
         return true;
     }
     let script = "ip link set lo up && ip route add local 198.18.0.0/15 dev lo || exit 77; \
                   ip route add local 203.0.113.0/24 dev lo || exit 77; \
                   ip -6 route add local 2001:db8::/32 dev lo; exec \"$@\"";
-    let rerun = testkit::rerun(&format!("transparent::{test}"));
+    let rerun = testkit::rerun(test);
     let ran = Command::new("unshare")
         .args(["--user", "--map-root-user", "--net", "sh", "-c", script, "sh"])
         .arg(rerun.get_program())
