@@ -8,7 +8,8 @@ pub(crate) const RECORD_HEAD: usize = 5;
 const MESSAGE_HEAD: usize = 4;
 
 /// Returns the bytes of the records of the first handshake message, the length of the message, and
-/// the end of these records. The result is `None` if other records come first, or if the message is not whole.
+/// the end of these records. The result is `None` if other records come first, or if the
+/// message is not whole.
 fn with_excess(bytes: &[u8]) -> Option<(Vec<u8>, usize, usize)> {
     let (mut end, mut message) = (0, Vec::new());
     loop {

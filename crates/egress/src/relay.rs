@@ -226,7 +226,9 @@ pub(crate) async fn run(
     let first = is_web.then_some(session.shared.limits.head_timeout);
     let opening = tokio::select! {
         opening = opening(&client, &mut read, session, port, first) => Some(opening),
-        result = speak_first(&stream, &mut back), if !is_web => result.ok().map(|()| Opening::Other),
+        result = speak_first(&stream, &mut back), if !is_web => {
+            result.ok().map(|()| Opening::Other)
+        }
         () = flow.cut().ordered() => None,
     };
     let opening = match opening {

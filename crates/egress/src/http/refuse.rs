@@ -33,7 +33,7 @@ pub(crate) fn blocked(target: &Target, blocked: &Blocked) -> Answer {
 
 /// Returns the answer to a refused request.
 pub(crate) fn refused(target: &Target, denial: &Denial) -> Answer {
-    let Refusal { status, error, phrase, text } = refusal(target, denial);
+    let Wording { status, error, phrase, text } = refusal(target, denial);
     let mut answer = answer(status, error, text);
     if status == StatusCode::FORBIDDEN {
         answer.extensions_mut().insert(ReasonPhrase::from_static(phrase.as_bytes()));
@@ -44,7 +44,7 @@ pub(crate) fn refused(target: &Target, denial: &Denial) -> Answer {
 /// Returns the bytes of the answer to a client that has sent no readable request. The connection
 /// ends after it.
 pub(crate) fn unread(target: &Target, denial: &Denial) -> String {
-    let Refusal { status, error, text, .. } = refusal(target, denial);
+    let Wording { status, error, text, .. } = refusal(target, denial);
     written(status, error, &text)
 }
 
@@ -61,14 +61,14 @@ fn written(status: StatusCode, error: &str, text: &str) -> String {
     )
 }
 
-struct Refusal {
+struct Wording {
     status: StatusCode,
     error: &'static str,
     phrase: &'static str,
     text: String,
 }
 
-fn refusal(target: &Target, denial: &Denial) -> Refusal {
+fn refusal(target: &Target, denial: &Denial) -> Wording {
     let (status, error, phrase) = match denial {
         Denial::OtherHost { .. } | Denial::HostHeader { .. } => {
             (StatusCode::MISDIRECTED_REQUEST, "blocked-by-allowlist", BLOCKED)
@@ -91,7 +91,7 @@ fn refusal(target: &Target, denial: &Denial) -> Refusal {
     if let Some(remedy) = denial.remedy() {
         text.push_str(&format!("Remedy: {remedy}\n"));
     }
-    Refusal { status, error, phrase, text }
+    Wording { status, error, phrase, text }
 }
 
 fn failed(target: &Target, failure: &Failure) -> Answer {
