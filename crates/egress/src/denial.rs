@@ -6,6 +6,8 @@ use std::net::IpAddr;
 
 use policy::{AddressClass, Decision, Host, NetworkConfig, NetworkPolicy, Remedy, Rule};
 
+use crate::relay::HTTP_PORT;
+
 /// Reason of a refused connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -46,8 +48,19 @@ pub enum Denial {
     },
     /// The connection begins like TLS, and its hello cannot be read.
     UnreadableHello,
-    /// The connection is one of HTTP, and its request cannot be read.
-    UnreadableRequest,
+    /// The connection is one of HTTP, and its request cannot be read. On port 80, everything but
+    /// TLS counts as HTTP.
+    #[non_exhaustive]
+    UnreadableRequest {
+        /// The part that cannot be read.
+        problem: String,
+        /// The port of the connection.
+        port: u16,
+    },
+    /// The client of a connection to port 80 has sent nothing, and the port is for HTTP and TLS.
+    NoRequest,
+    /// The first message of the client has no end, so its protocol is unknown.
+    UnfinishedMessage,
     /// The gate must read the connections to the host, and this one is neither TLS with the name of
     /// the host nor HTTP.
     Termination,
@@ -157,9 +170,18 @@ impl Denial {
             Self::OtherPort { .. } => Some("use https on a port of the mask".to_owned()),
             Self::HostHeader { .. } => Some("send one header Host".to_owned()),
             Self::UnknownAddress => Some("resolve the name again".to_owned()),
+            Self::UnreadableRequest { port: HTTP_PORT, .. } => {
+                Some("send valid HTTP or use TLS; other protocols need another port".to_owned())
+            }
+            Self::UnreadableRequest { .. } => Some("send valid HTTP, or use TLS".to_owned()),
+            Self::NoRequest => {
+                Some("use HTTP or TLS; other protocols need another port".to_owned())
+            }
+            Self::UnfinishedMessage => {
+                Some("send a whole line or a whole TLS hello first".to_owned())
+            }
             Self::Answer
             | Self::UnreadableHello
-            | Self::UnreadableRequest
             | Self::TooManyNames
             | Self::Signature { .. }
             | Self::UnfitValue { .. } => None,
@@ -178,7 +200,7 @@ pub(crate) fn is_of_host(name: &str) -> bool {
 }
 
 /// Returns whether a name is one label below the domain of the host's servers.
-fn is_label(name: &str) -> bool {
+pub(crate) fn is_label(name: &str) -> bool {
     name.split('.').count() == 1 + HOST_DOMAIN.split('.').count()
 }
 
@@ -202,7 +224,15 @@ impl fmt::Display for Denial {
             }
             Self::OtherHost { named } => write!(f, "the connection names another host: {named}"),
             Self::UnreadableHello => f.write_str("the TLS hello cannot be read"),
-            Self::UnreadableRequest => f.write_str("the request is not valid HTTP"),
+            Self::UnreadableRequest { problem, .. } => {
+                write!(f, "the request is not valid HTTP: {problem}")
+            }
+            Self::NoRequest => {
+                f.write_str("port 80 is for HTTP and TLS, and the client has sent nothing")
+            }
+            Self::UnfinishedMessage => {
+                f.write_str("the first message of the client has no end, so it cannot be judged")
+            }
             Self::Termination => {
                 f.write_str("the host needs readable requests, and this is neither TLS nor HTTP")
             }

@@ -96,6 +96,25 @@ pub enum MasksError {
         /// The host.
         host: String,
     },
+    /// A host of a mask is in the domain of the host's servers, and no server has such a name.
+    #[error("the mask of {name} has {host}, and servers of the host are NAME.host.internal")]
+    #[non_exhaustive]
+    NoServer {
+        /// The name of the secret.
+        name: String,
+        /// The host.
+        host: String,
+    },
+    /// A host of a mask is an address in 198.18.0.0/15. There, each session gives addresses to
+    /// names, so a connection to it is one to the name.
+    #[error("the mask of {name} has {host}, an address that stands for a name in each session")]
+    #[non_exhaustive]
+    StandIn {
+        /// The name of the secret.
+        name: String,
+        /// The host.
+        host: String,
+    },
     /// The names that a pattern covers belong to different owners, and the mask does not allow it.
     #[error("the mask of {name} has {host}, whose names belong to different owners")]
     #[non_exhaustive]

@@ -2,6 +2,8 @@
 
 use rustls::server::Acceptor;
 
+use crate::server_name;
+
 /// State of a hello.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Hello {
@@ -16,7 +18,8 @@ pub(crate) enum Hello {
 /// Contents of a hello, as far as the gate uses them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Contents {
-    /// The name of the server. A hello for an address has none.
+    /// The name of the server, or the address that stands in its place. Most clients send no name
+    /// to an address.
     pub(crate) name: Option<String>,
     pub(crate) protocols: Protocols,
 }
@@ -79,7 +82,14 @@ impl Reader {
                             _ => protocols.other = true,
                         }
                     }
-                    let name = hello.server_name().map(str::to_owned);
+                    let name = match hello.server_name() {
+                        Some(name) => Some(name.to_owned()),
+                        // rustls takes an address for no name, and servers may use it as one.
+                        None => match server_name::raw(bytes) {
+                            Ok(name) => name,
+                            Err(server_name::Unreadable) => return Hello::Invalid,
+                        },
+                    };
                     return Hello::Whole(Contents { name, protocols });
                 }
                 Err(_) => return Hello::Invalid,
@@ -117,6 +127,24 @@ pub(crate) mod tests {
         bytes
     }
 
+    /// Returns a hello with these bytes as the name of the server, which rustls would not send.
+    fn hello_with_name(name: &[u8]) -> Vec<u8> {
+        let stand_in: String = "a".repeat(name.len());
+        let mut bytes = hello(&stand_in);
+        let at = bytes.windows(name.len()).position(|part| part == stand_in.as_bytes()).unwrap();
+        bytes[at..at + name.len()].copy_from_slice(name);
+        bytes
+    }
+
+    /// Splits the message of a hello into records of a few bytes each.
+    fn in_records(hello: &[u8], bytes_each: usize) -> Vec<u8> {
+        let record = |part: &[u8]| {
+            let length = u16::try_from(part.len()).unwrap().to_be_bytes();
+            [&[22, 3, 1], &length[..], part].concat()
+        };
+        hello[5..].chunks(bytes_each).flat_map(record).collect()
+    }
+
     fn read(bytes: &[u8]) -> Hello {
         Reader::default().read(bytes)
     }
@@ -137,6 +165,26 @@ pub(crate) mod tests {
         assert_eq!(read(&bytes), whole(Some("allowed.test")));
         assert_eq!(in_pieces.read(&bytes), read(&bytes));
         assert_eq!(read(&hello("192.0.2.1")), whole(None));
+    }
+
+    #[test]
+    fn an_address_as_the_name_is_a_name() {
+        for name in ["93.184.216.34", "192.0.2.1", "2001:db8::1", "::ffff:192.0.2.1"] {
+            let bytes = hello_with_name(name.as_bytes());
+            assert_eq!(read(&bytes), whole(Some(name)));
+            for bytes_each in [1, 7, 60, 200] {
+                assert_eq!(read(&in_records(&bytes, bytes_each)), whole(Some(name)));
+            }
+        }
+    }
+
+    #[test]
+    fn a_name_that_no_server_can_have_is_invalid() {
+        let names: [&[u8]; 6] =
+            [b"a\0b.test", b"allowed.test\n", b"[::1]", b"fe80::1%eth0", b"a b", b"\xff\xfe"];
+        for name in names {
+            assert_eq!(read(&hello_with_name(name)), Hello::Invalid, "{name:?}");
+        }
     }
 
     #[test]

@@ -12,6 +12,7 @@ mod prepare;
 mod refuse;
 mod tasks;
 mod terminated;
+mod unreadable;
 mod watch;
 mod wire;
 
@@ -39,6 +40,7 @@ use exchange::Exchange;
 use tasks::Tasks;
 
 pub(crate) use forward::Forward;
+pub(crate) use refuse::unread;
 pub(crate) use terminated::{explain, serve_terminated};
 pub(crate) use wire::Wire;
 
@@ -113,15 +115,23 @@ pub(crate) async fn serve(
         let exchange = Arc::clone(&exchange);
         async move { Ok::<_, std::convert::Infallible>(exchange.answer(request).await) }
     });
-    let client = TokioIo::new(Wire::new(client, read, None));
+    let wire = Wire::new(client, read, None);
     if version == Version::Two {
-        return serve_http2(limits, client, service).await;
+        return serve_http2(limits, TokioIo::new(wire), service).await;
     }
-    let served = server(limits).serve_connection(client, service).with_upgrades().await;
-    if let Err(error) = served {
+    // hyper answers what is no request itself, and without a reason.
+    let wire = wire.hold_until({
+        let exchange = Arc::clone(&exchange);
+        move || exchange.has_begun()
+    });
+    let mut serving = server(limits).serve_connection(TokioIo::new(wire), service).with_upgrades();
+    if let Err(error) = (&mut serving).await {
         // The client sent no HTTP, left, or did not finish a head in time.
-        if error.is_parse() && !error.is_parse_too_large() {
-            exchange.record_unreadable();
+        if let Some(answer) = exchange.refuse_unreadable(&error).await
+            && let Some(parts) = serving.into_parts()
+        {
+            let client = parts.io.into_inner().into_end(Bytes::new()).stream;
+            relay::answer_last(&client, answer.as_bytes()).await;
         }
         return;
     }

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use policy::{Decision, Host, NetworkConfig, NetworkPolicy, Rule};
 use secrets::{ExposeSecret as _, Mask, Masks, Redactor, RequestPart, SecretString, Substitution};
 
-use crate::denial::Denial;
+use crate::denial::{Denial, is_label, is_of_host};
 use crate::error::MasksError;
 use crate::judge::Target;
 
@@ -105,7 +105,7 @@ const FILLER: &[u8] = b"redacted";
 /// Checks the hosts of a mask, as [`Network::set_masks`](crate::Network::set_masks) does.
 ///
 /// # Errors
-/// Returns [`MasksError`] for a host that is invalid, loopback or shared.
+/// Returns [`MasksError`] for a host that is invalid or shared, and for one that no connection has.
 pub fn check_hosts(mask: &Mask) -> Result<(), MasksError> {
     mask.hosts().iter().try_for_each(|host| MaskedHost::compile(mask, host).map(drop))
 }
@@ -191,6 +191,12 @@ impl MaskedHost {
         if parsed.0.is_loopback() {
             return Err(MasksError::Loopback { name, host: owned_host });
         }
+        if parsed.0.as_address().is_some_and(crate::names::stands_for_name) {
+            return Err(MasksError::StandIn { name, host: owned_host });
+        }
+        if parsed.0.as_name().is_some_and(|base| has_no_server(wildcard, base)) {
+            return Err(MasksError::NoServer { name, host: owned_host });
+        }
         network.allowed_domains = vec![format!("{wildcard}{}", parsed.0.to_pattern(None))];
         let any_port = parsed.1.and_then(|_| NetworkPolicy::compile(&network).ok());
         let base = host.strip_prefix("*.").map(|base| match base.rsplit_once(':') {
@@ -231,6 +237,13 @@ impl MaskedHost {
             None => true,
         }
     }
+}
+
+/// Returns whether a pattern covers only names in the domain of the host's servers that no server
+/// has: these are one label below the domain.
+fn has_no_server(wildcard: &str, base: &str) -> bool {
+    let name = if wildcard.is_empty() { base.to_owned() } else { format!("x.{base}") };
+    is_of_host(&name) && !is_label(&name)
 }
 
 impl HostMasks {
@@ -413,6 +426,22 @@ mod tests {
             let error = compile(vec![mask("A", &[host])]).unwrap_err();
             assert!(matches!(error, MasksError::Loopback { .. }), "{host} {error:?}");
         }
+    }
+
+    #[test]
+    fn hosts_that_no_connection_has_are_refused() {
+        for host in
+            ["host.internal", "Host.Internal:443", "a.db.host.internal", "*.db.host.internal"]
+        {
+            let error = compile(vec![mask("A", &[host])]).unwrap_err();
+            assert!(matches!(error, MasksError::NoServer { .. }), "{host} {error:?}");
+        }
+        for host in ["198.18.0.1", "198.19.255.255:443", "[::ffff:198.18.1.0]", "198.18.257"] {
+            let error = compile(vec![mask("A", &[host])]).unwrap_err();
+            assert!(matches!(error, MasksError::StandIn { .. }), "{host} {error:?}");
+        }
+        let hosts = ["db.host.internal:80", "*.host.internal", "myhost.internal", "198.20.0.1"];
+        compile(vec![mask("A", &hosts)]).unwrap();
     }
 
     #[test]

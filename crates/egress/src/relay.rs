@@ -4,6 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use rustix::io::Errno;
+use rustix::net::RecvFlags;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 
@@ -40,6 +42,8 @@ pub(crate) enum Opening {
     Other,
     /// The client started a message, and did not finish it in time.
     Late,
+    /// The connection of the client is broken.
+    Gone,
 }
 
 /// Reads the first message of a client. The bytes so far remain in `read`, also if the call is
@@ -113,7 +117,7 @@ async fn known_opening(
                 return Opening::Http(Version::One);
             }
             Ok(0) => return Opening::Other,
-            Err(_) => return Opening::Late,
+            Err(_) => return Opening::Gone,
             Ok(_) if was_empty => deadline = Some(Instant::now() + limits.head_timeout),
             Ok(_) => {}
         }
@@ -148,8 +152,51 @@ pub(crate) async fn refuse(client: &TcpStream, read: &[u8], target: &Target, den
         text.push_str("; ");
         text.push_str(&remedy);
     }
-    // The message fits into the socket of a new connection.
-    let _ = client.try_write(&ssh::refusal(&text));
+    answer_last(client, &ssh::refusal(&text)).await;
+}
+
+/// Returns the refusal of a client whose first message does not tell its protocol. On the port of
+/// HTTP, that is also one that has sent nothing.
+pub(crate) fn judge_silence(
+    client: &TcpStream,
+    opening: &Opening,
+    read: &[u8],
+    port: u16,
+) -> Result<(), Denial> {
+    match opening {
+        Opening::Late => Err(Denial::UnfinishedMessage),
+        // A client that has closed its direction only tries whether the port is open.
+        Opening::Other if port == HTTP_PORT && read.is_empty() && !has_left(client) => {
+            Err(Denial::NoRequest)
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Returns whether a client that has sent nothing will send nothing any more.
+pub(crate) fn has_left(client: &TcpStream) -> bool {
+    let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
+    let next = rustix::net::recv(client, &mut [0_u8; 1], flags);
+    !matches!(next, Ok((1.., _)) | Err(Errno::AGAIN))
+}
+
+/// Refuses a client whose first message does not tell its protocol: in HTTP on the port of HTTP, if
+/// it has not begun TLS, or with a reset.
+pub(crate) async fn refuse_silence(
+    client: &TcpStream,
+    read: &[u8],
+    target: &Target,
+    denial: &Denial,
+) {
+    if target.port != HTTP_PORT || first_bytes::protocol(read) == Some(Protocol::Tls) {
+        return refuse(client, read, target, denial).await;
+    }
+    answer_last(client, http::unread(target, denial).as_bytes()).await;
+}
+
+/// Writes the last answer of a connection. It fits into the socket of a new connection.
+pub(crate) async fn answer_last(client: &TcpStream, answer: &[u8]) {
+    let _ = client.try_write(answer);
     let _ = rustix::net::shutdown(client, rustix::net::Shutdown::Write);
     drain(client).await;
 }
@@ -174,9 +221,14 @@ pub(crate) async fn run(
     let mut read = BytesMut::from(read);
     let port = flow.target().port;
     let mut back = Direction::new(&stream, &client, Bytes::new(), &traffic, Way::In);
+    // A server of HTTP does not speak first, and what it would say could hide a request.
+    let is_web = port == HTTP_PORT;
+    let first = is_web.then_some(session.shared.limits.head_timeout);
     let opening = tokio::select! {
-        opening = opening(&client, &mut read, session, port, None) => Some(opening),
-        result = speak_first(&stream, &mut back) => result.ok().map(|()| Opening::Other),
+        opening = opening(&client, &mut read, session, port, first) => Some(opening),
+        result = speak_first(&stream, &mut back), if !is_web => {
+            result.ok().map(|()| Opening::Other)
+        }
         () = flow.cut().ordered() => None,
     };
     let opening = match opening {
@@ -192,22 +244,26 @@ pub(crate) async fn run(
     let is_http = matches!(opening, Some(Opening::Http(_))) && is_silent;
     let judged = match &opening {
         Some(_) if is_http => Ok(()),
-        Some(opening) => judge_hello(flow.target(), opening)
+        Some(opening) => judge_silence(&client, opening, &read, port)
+            .and_then(|()| judge_hello(flow.target(), opening))
             .and_then(|()| session.masks().check_opaque(flow.target(), &read)),
         None => return abandon(&client, &stream),
     };
     if let Err(denial) = judged {
-        flow.refuse(denial);
+        flow.refuse(denial.clone());
         if let Some(Opening::Hello(_) | Opening::BadHello) = opening {
             alert(&client);
             drain(&client).await;
+        } else if matches!(denial, Denial::NoRequest | Denial::UnfinishedMessage) {
+            tunnel::reset(&stream);
+            refuse_silence(&client, &read, flow.target(), &denial).await;
         } else {
             abandon(&client, &stream);
         }
         return;
     }
     match opening {
-        Some(Opening::Late) | None => abandon(&client, &stream),
+        Some(Opening::Gone) | None => abandon(&client, &stream),
         Some(Opening::Http(version)) if is_http => {
             drop(back);
             let scope = http::Scope::Fixed(flow.target().clone(), version);

@@ -13,11 +13,11 @@ use crate::denial::{Denial, Failure};
 use crate::flow::{Flow, Way};
 use crate::hello::{self, Hello};
 use crate::judge;
+use crate::records::{self, HANDSHAKE, RECORD_HEAD};
 use crate::session::Session;
 
 const CHANGE_CIPHER_SPEC: u8 = 20;
 const ALERT: u8 = 21;
-const HANDSHAKE: u8 = 22;
 const APPLICATION_DATA: u8 = 23;
 const SERVER_HELLO: u8 = 2;
 /// The random value by which a hello of a server asks for another hello of the client.
@@ -27,8 +27,6 @@ const RETRY: [u8; 32] = [
 ];
 /// The place of the random value in the first record of a server.
 const RANDOM: Range<usize> = 11..43;
-/// Bytes of the head of a record.
-const RECORD_HEAD: usize = 5;
 /// Bytes of one read.
 const READ_BYTES: usize = 4096;
 
@@ -66,7 +64,7 @@ pub(crate) async fn pass_hello(
     let limits = &session.shared.limits;
     let Connections { client, server, flow } = ends;
     // Nothing else may be in its records: the server could take it for the second hello.
-    let end = hello_end(read).ok_or(Stop::Denied(Denial::UnreadableHello))?;
+    let end = records::end_of_message(read).ok_or(Stop::Denied(Denial::UnreadableHello))?;
     send(server, &read.split_to(end), flow, Way::Out).await?;
     let mut answer = BytesMut::new();
     let answered = async {
@@ -100,7 +98,7 @@ async fn second_hello(
             // Early data, which a server drops that has asked for another hello, and warnings,
             // after which it goes on.
             Some(&(CHANGE_CIPHER_SPEC | ALERT | APPLICATION_DATA)) => {
-                if let Some(end) = record_end(read, 0).filter(|end| *end <= read.len()) {
+                if let Some(end) = records::end_of(read, 0).filter(|end| *end <= read.len()) {
                     send(server, &read.split_to(end), flow, Way::Out).await?;
                     continue;
                 }
@@ -120,28 +118,6 @@ async fn second_hello(
             return Ok(());
         }
     }
-}
-
-/// Returns the end of a whole hello, if it ends with its record.
-fn hello_end(bytes: &[u8]) -> Option<usize> {
-    let (mut end, mut message) = (0, Vec::new());
-    loop {
-        let next = record_end(bytes, end).filter(|_| bytes[end] == HANDSHAKE)?;
-        message.extend_from_slice(bytes.get(end + RECORD_HEAD..next)?);
-        end = next;
-        if let Some([_, high, middle, low]) = message.first_chunk() {
-            let length = u32::from_be_bytes([0, *high, *middle, *low]) as usize + 4;
-            if message.len() >= length {
-                return (message.len() == length).then_some(end);
-            }
-        }
-    }
-}
-
-/// Returns the end of the record at a place, which may be behind the bytes.
-fn record_end(bytes: &[u8], at: usize) -> Option<usize> {
-    let head = bytes.get(at..at + RECORD_HEAD)?;
-    Some(at + RECORD_HEAD + usize::from(u16::from_be_bytes([head[3], head[4]])))
 }
 
 /// Returns whether the first bytes of a server decide if it asks for another hello.

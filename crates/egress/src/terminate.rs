@@ -1,6 +1,5 @@
 //! Connections whose TLS the gate terminates, so that it reads their requests.
 
-use std::io::ErrorKind;
 use std::sync::Arc;
 
 use bytes::BytesMut;
@@ -46,7 +45,9 @@ pub(crate) async fn run(
     let limit = session.handshake_timeout();
     let opening = relay::opening(&client, &mut read, session, target.port, Some(limit));
     let opening = timeout(limit, opening).await.unwrap_or(Opening::Late);
-    if opening == Opening::Other && read.is_empty() && has_left(&client) {
+    if opening == Opening::Other && read.is_empty() && relay::has_left(&client)
+        || opening == Opening::Gone
+    {
         // The client only tried whether the port is open.
         return;
     }
@@ -63,7 +64,7 @@ pub(crate) async fn run(
             None => Err(Denial::Termination),
         },
         Opening::BadHello => Err(Denial::UnreadableHello),
-        Opening::Other | Opening::Late => Err(Denial::Termination),
+        Opening::Other | Opening::Late | Opening::Gone => Err(Denial::Termination),
     };
     let protocols = match judged {
         Ok(protocols) => protocols,
@@ -105,11 +106,6 @@ pub(crate) async fn run(
         }
         (_, None) => {}
     }
-}
-
-/// Returns whether a client that has sent nothing will send nothing any more.
-fn has_left(client: &TcpStream) -> bool {
-    !matches!(client.try_read(&mut [0]), Err(error) if error.kind() == ErrorKind::WouldBlock)
 }
 
 /// Answers the requests of a client to a denied name with the refusal, whose event is recorded. It

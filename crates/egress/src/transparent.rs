@@ -54,6 +54,11 @@ pub(crate) async fn serve(
             let scope = Scope::Fixed(target, version);
             return http::serve(session, cut, client, read.freeze(), scope, None).await;
         }
+        let silence = relay::judge_silence(&client, &opening, &read, target.port);
+        if let (Ok(_), Err(denial)) = (&judged, silence) {
+            session.record(&target, Outcome::Denied(denial.clone()));
+            return relay::refuse_silence(&client, &read, &target, &denial).await;
+        }
         if let Err(denial) = judged {
             session.record(&target, Outcome::Denied(denial.clone()));
             return match opening {
@@ -67,6 +72,9 @@ pub(crate) async fn serve(
                 }
                 _ => relay::refuse(&client, &read, &target, &denial).await,
             };
+        }
+        if opening == Opening::Gone {
+            return;
         }
     }
     if content == Content::Terminated {

@@ -80,6 +80,8 @@ pub(crate) fn embedded_ipv4(address: IpAddr) -> Option<IpAddr> {
     let (high, low) = match segments {
         [0x2002, high, low, ..] => (high, low),
         [0x64, 0xff9b, 0, 0, 0, 0, high, low]
+        // Prefixes of local use (RFC 8215), of which most have 96 bits.
+        | [0x64, 0xff9b, 1, _, _, _, high, low]
         | [0, 0, 0, 0, 0, 0 | 0xffff, high, low]
         | [0, 0, 0, 0, 0xffff, 0, high, low] => (high, low),
         _ => return None,

@@ -1,6 +1,6 @@
 //! The requests of one connection: each is judged, forwarded, and answered.
 
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use hyper::body::Incoming;
@@ -33,14 +33,15 @@ const HTTPS_PORT: u16 = 443;
 
 #[derive(Debug)]
 pub(crate) struct Exchange {
-    session: Arc<Session>,
+    pub(super) session: Arc<Session>,
     cut: Arc<Cut>,
-    scope: Scope,
+    pub(super) scope: Scope,
     /// The connection of the last request. Requests of HTTP/1 come one after the other, and those
     /// of HTTP/2 share a connection.
-    kept: tokio::sync::Mutex<Option<Forward>>,
+    pub(super) kept: tokio::sync::Mutex<Option<Forward>>,
     next: Mutex<Option<Next>>,
     insertions: Insertions,
+    has_begun: AtomicBool,
 }
 
 /// Reason to refuse a request before its destination is judged.
@@ -78,6 +79,7 @@ impl Exchange {
             kept: tokio::sync::Mutex::new(kept),
             next: Mutex::default(),
             insertions: Insertions::new(session),
+            has_begun: AtomicBool::new(false),
         }
     }
 
@@ -91,6 +93,7 @@ impl Exchange {
     }
 
     pub(crate) async fn answer(&self, request: Request<Incoming>) -> Answer {
+        self.has_begun.store(true, Ordering::Relaxed);
         if request.method() == Method::CONNECT {
             return match &self.scope {
                 Scope::Proxy => self.connect(request).await,
@@ -131,11 +134,9 @@ impl Exchange {
         same_host(target, request, default)
     }
 
-    /// Records that the client has sent what is no request.
-    pub(crate) fn record_unreadable(&self) {
-        if let Scope::Fixed(target, _) = &self.scope {
-            self.session.record(target, Outcome::Denied(Denial::UnreadableRequest));
-        }
+    /// Returns whether the client has sent a request that could be read.
+    pub(crate) fn has_begun(&self) -> bool {
+        self.has_begun.load(Ordering::Relaxed)
     }
 
     fn refuse(&self, target: &Target, denial: Denial) -> Answer {

@@ -18,6 +18,8 @@ const MISDIRECTED: &str = "Blocked secret for another host";
 const OTHER_PORT: &str = "Blocked secret for another port";
 const SIGNATURE: &str = "Blocked AWS signature";
 const UNFIT: &str = "Blocked value of a secret";
+const UNREADABLE: &str = "Bad request";
+const NO_REQUEST: &str = "No request";
 /// Header by which a program knows that the answer is the gate's.
 const PROXY_ERROR: HeaderName = HeaderName::from_static("x-proxy-error");
 
@@ -31,6 +33,42 @@ pub(crate) fn blocked(target: &Target, blocked: &Blocked) -> Answer {
 
 /// Returns the answer to a refused request.
 pub(crate) fn refused(target: &Target, denial: &Denial) -> Answer {
+    let Wording { status, error, phrase, text } = refusal(target, denial);
+    let mut answer = answer(status, error, text);
+    if status == StatusCode::FORBIDDEN {
+        answer.extensions_mut().insert(ReasonPhrase::from_static(phrase.as_bytes()));
+    }
+    answer
+}
+
+/// Returns the bytes of the answer to a client that has sent no readable request. The connection
+/// ends after it.
+pub(crate) fn unread(target: &Target, denial: &Denial) -> String {
+    let Wording { status, error, text, .. } = refusal(target, denial);
+    written(status, error, &text)
+}
+
+/// Returns the same for a client whose destination is unknown.
+pub(crate) fn unread_by_proxy(problem: &str) -> String {
+    written(StatusCode::BAD_REQUEST, "bad-request", &format!("{UNREADABLE}: {problem}\n"))
+}
+
+fn written(status: StatusCode, error: &str, text: &str) -> String {
+    format!(
+        "HTTP/1.1 {status}\r\nContent-Type: text/plain; charset=utf-8\r\n{PROXY_ERROR}: {error}\r\n\
+         Content-Length: {}\r\nConnection: close\r\n\r\n{text}",
+        text.len()
+    )
+}
+
+struct Wording {
+    status: StatusCode,
+    error: &'static str,
+    phrase: &'static str,
+    text: String,
+}
+
+fn refusal(target: &Target, denial: &Denial) -> Wording {
     let (status, error, phrase) = match denial {
         Denial::OtherHost { .. } | Denial::HostHeader { .. } => {
             (StatusCode::MISDIRECTED_REQUEST, "blocked-by-allowlist", BLOCKED)
@@ -41,6 +79,10 @@ pub(crate) fn refused(target: &Target, denial: &Denial) -> Answer {
         Denial::Misdirected { .. } => (StatusCode::FORBIDDEN, "blocked-secret", MISDIRECTED),
         Denial::OtherPort { .. } => (StatusCode::FORBIDDEN, "blocked-secret", OTHER_PORT),
         Denial::Signature { .. } => (StatusCode::FORBIDDEN, "blocked-signature", SIGNATURE),
+        Denial::UnreadableRequest { .. } => (StatusCode::BAD_REQUEST, "bad-request", UNREADABLE),
+        Denial::NoRequest | Denial::UnfinishedMessage => {
+            (StatusCode::REQUEST_TIMEOUT, "no-request", NO_REQUEST)
+        }
         Denial::UnfitValue { .. } => (StatusCode::INTERNAL_SERVER_ERROR, "unfit-secret", UNFIT),
         _ => (StatusCode::FORBIDDEN, "blocked-by-allowlist", BLOCKED),
     };
@@ -49,11 +91,7 @@ pub(crate) fn refused(target: &Target, denial: &Denial) -> Answer {
     if let Some(remedy) = denial.remedy() {
         text.push_str(&format!("Remedy: {remedy}\n"));
     }
-    let mut answer = answer(status, error, text);
-    if status == StatusCode::FORBIDDEN {
-        answer.extensions_mut().insert(ReasonPhrase::from_static(phrase.as_bytes()));
-    }
-    answer
+    Wording { status, error, phrase, text }
 }
 
 fn failed(target: &Target, failure: &Failure) -> Answer {

@@ -1,5 +1,6 @@
 //! A socket under HTTP, with bytes that were read before, and with a count of bytes.
 
+use std::fmt;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -14,9 +15,10 @@ use tokio::time::Sleep;
 use crate::flow::{Traffic, Way};
 use crate::tunnel::End;
 
-#[derive(Debug)]
 pub(crate) struct Wire {
     stream: TcpStream,
+    /// Returns whether writes pass. Earlier ones are dropped, and the socket stays open.
+    hold: Option<Box<dyn Fn() -> bool + Send + Sync>>,
     read: Bytes,
     traffic: Option<Arc<Traffic>>,
     /// End of the time for bytes after the last answer.
@@ -29,7 +31,20 @@ const LINGER: Duration = Duration::from_secs(1);
 
 impl Wire {
     pub(crate) fn new(stream: TcpStream, read: Bytes, traffic: Option<Arc<Traffic>>) -> Self {
-        Self { stream, read, traffic, linger: None }
+        Self { stream, hold: None, read, traffic, linger: None }
+    }
+
+    /// Drops what is written until the condition is true.
+    pub(crate) fn hold_until(mut self, passes: impl Fn() -> bool + Send + Sync + 'static) -> Self {
+        self.hold = Some(Box::new(passes));
+        self
+    }
+
+    fn is_held(&mut self) -> bool {
+        if self.hold.as_ref().is_some_and(|passes| passes()) {
+            self.hold = None;
+        }
+        self.hold.is_some()
     }
 
     /// Returns the socket with all bytes that were read from it and not used.
@@ -50,6 +65,12 @@ impl Wire {
         if let Some(traffic) = &self.traffic {
             traffic.count(way, bytes);
         }
+    }
+}
+
+impl fmt::Debug for Wire {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Wire").field("stream", &self.stream).finish_non_exhaustive()
     }
 }
 
@@ -78,6 +99,9 @@ impl AsyncWrite for Wire {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
+        if self.is_held() {
+            return Poll::Ready(Ok(bytes.len()));
+        }
         let wrote = ready!(Pin::new(&mut self.stream).poll_write(context, bytes))?;
         self.count(Way::Out, wrote);
         Poll::Ready(Ok(wrote))
@@ -88,6 +112,9 @@ impl AsyncWrite for Wire {
         context: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        if self.is_held() {
+            return Poll::Ready(Ok(slices.iter().map(|slice| slice.len()).sum()));
+        }
         let wrote = ready!(Pin::new(&mut self.stream).poll_write_vectored(context, slices))?;
         self.count(Way::Out, wrote);
         Poll::Ready(Ok(wrote))
@@ -102,6 +129,9 @@ impl AsyncWrite for Wire {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.is_held() {
+            return Poll::Ready(Ok(()));
+        }
         ready!(Pin::new(&mut self.stream).poll_shutdown(context))?;
         if self.traffic.is_some() {
             return Poll::Ready(Ok(()));

@@ -1,12 +1,13 @@
 //! Ways around the policy that a session may try. None sends a byte to a denied host.
 
-use egress::{Limits, Outcome};
+use egress::{Destinations, Limits, NetworkEvent, Outcome};
+use policy::Host;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 
 use crate::fixture::{
-    ACCESS_DENIED, Keep, Names, Origin, Session, exactly, head, hello, policy, rest, soon,
-    usual_names,
+    ACCESS_DENIED, Keep, Names, Origin, Session, exactly, head, hello, hello_naming, policy, rest,
+    soon, usual_names,
 };
 
 #[tokio::test]
@@ -40,6 +41,50 @@ async fn a_hello_for_the_judged_host_passes_unchanged() {
         let hello = hello(named);
         client.write_all(&hello).await.unwrap();
         assert_eq!(exactly(&mut client, hello.len()).await, hello);
+    }
+}
+
+#[tokio::test]
+async fn an_address_in_a_hello_must_be_the_judged_host() {
+    let other = |named: &str| format!("the connection names another host: {named}");
+    let origin = Origin::echo().await;
+    let policy = policy(&["allowed.test", "203.0.113.7"], &[]);
+    let session = Session::open_with(policy, usual_names(), Limits::default());
+    // Fixed destinations stand for servers that are elsewhere.
+    let address = ([127, 0, 0, 1], origin.port).into();
+    let fixed = ["allowed.test", "203.0.113.7"].into_iter().fold(Destinations::new(), |all, to| {
+        all.resolve(Host::parse(to).unwrap(), origin.port, address)
+    });
+    session.network.set_destinations(fixed);
+    for (host, named, denial) in [
+        ("allowed.test", &b"93.184.216.34"[..], Some(other("93.184.216.34"))),
+        ("allowed.test", b"127.0.0.1", Some(other("127.0.0.1"))),
+        ("allowed.test", b"::1", Some(other("::1"))),
+        ("203.0.113.7", b"203.0.113.8", Some(other("203.0.113.8"))),
+        ("203.0.113.7", b"allowed.test", Some(other("allowed.test"))),
+        ("203.0.113.7", b"203.0.113.7", None),
+        ("203.0.113.7", b"::ffff:203.0.113.7", None),
+        ("allowed.test", b"a\0b.test", Some("the TLS hello cannot be read".to_owned())),
+        ("allowed.test", b"[::1]", Some("the TLS hello cannot be read".to_owned())),
+        ("allowed.test", b"\xff.test", Some("the TLS hello cannot be read".to_owned())),
+    ] {
+        let (mark, before) = (session.network.mark(), origin.received());
+        let mut client = session.tunnel(&format!("{host}:{}", origin.port)).await;
+        let hello = hello_naming(named);
+        client.write_all(&hello).await.unwrap();
+        let Some(denial) = denial else {
+            assert_eq!(exactly(&mut client, hello.len()).await, hello);
+            drop(client);
+            session.wait_for_events(session.events().len() + 1).await;
+            continue;
+        };
+        assert_eq!(exactly(&mut client, ACCESS_DENIED.len()).await, ACCESS_DENIED, "{named:?}");
+        let events = session.network.events_since(mark);
+        let [NetworkEvent { outcome: Outcome::Denied(found), .. }] = &events[..] else {
+            panic!("{named:?}: {events:?}")
+        };
+        assert_eq!(found.to_string(), denial);
+        assert_eq!(origin.received(), before, "{named:?}");
     }
 }
 

@@ -288,5 +288,14 @@ pub(crate) fn hello(name: &str) -> Vec<u8> {
     bytes
 }
 
+/// Returns a hello with these bytes as the name of the server, whatever they are.
+pub(crate) fn hello_naming(name: &[u8]) -> Vec<u8> {
+    let stand_in = "a".repeat(name.len());
+    let mut bytes = hello(&stand_in);
+    let at = bytes.windows(name.len()).position(|part| part == stand_in.as_bytes()).unwrap();
+    bytes[at..at + name.len()].copy_from_slice(name);
+    bytes
+}
+
 /// The alert that refuses a name.
 pub(crate) const ACCESS_DENIED: &[u8] = &[21, 3, 3, 0, 2, 2, 49];

@@ -4,6 +4,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::process::Command;
 use std::sync::Arc;
+use std::time::Duration;
 
 use egress::{Gate, GateBuilder, Limits, Listeners, Network, NetworkEvent, Outcome, Via};
 use hickory_proto::op::{Message, ResponseCode};
@@ -25,15 +26,19 @@ const OWN_NETWORK: &str = "EGRESS_OWN_NETWORK";
 /// An address that is local in that namespace.
 const LISTENING_V6: IpAddr = IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 7));
 
-/// Runs the named test again in a network namespace of its own. Returns whether this is the rerun.
 fn has_own_network(test: &str) -> bool {
+    has_network_of_its_own(&format!("transparent::{test}"))
+}
+
+/// Runs the named test again in a network namespace of its own. Returns whether this is the rerun.
+pub(crate) fn has_network_of_its_own(test: &str) -> bool {
     if std::env::var_os(OWN_NETWORK).is_some() {
         return true;
     }
     let script = "ip link set lo up && ip route add local 198.18.0.0/15 dev lo || exit 77; \
                   ip route add local 203.0.113.0/24 dev lo || exit 77; \
                   ip -6 route add local 2001:db8::/32 dev lo; exec \"$@\"";
-    let rerun = testkit::rerun(&format!("transparent::{test}"));
+    let rerun = testkit::rerun(test);
     let ran = Command::new("unshare")
         .args(["--user", "--map-root-user", "--net", "sh", "-c", script, "sh"])
         .arg(rerun.get_program())
@@ -140,7 +145,11 @@ async fn captured_requests_are_forwarded_or_refused_in_http() {
         let request = format!("{line}\r\nHost: denied.test\r\n\r\n");
         client.write_all(request.as_bytes()).await.unwrap();
         let answer = rest(&mut client).await;
-        assert!(answer.starts_with("HTTP/1.1 400 "), "{line:?}: {answer}");
+        assert!(answer.starts_with("HTTP/1.1 400 Bad Request\r\n"), "{line:?}: {answer}");
+        let reason = "Bad request: allowed.test:80\nRule: the request is not valid HTTP: invalid ";
+        assert!(answer.contains(reason), "{line:?}: {answer}");
+        let remedy = "\nRemedy: send valid HTTP or use TLS; other protocols need another port\n";
+        assert!(answer.ends_with(remedy), "{line:?}: {answer}");
         let recorded = async {
             loop {
                 let events = session.network.events_since(mark);
@@ -154,9 +163,45 @@ async fn captured_requests_are_forwarded_or_refused_in_http() {
         let [NetworkEvent { outcome: Outcome::Denied(denial), .. }] = &outcomes[..] else {
             panic!("{line:?}: {outcomes:?}")
         };
-        assert_eq!(denial.to_string(), "the request is not valid HTTP");
+        assert!(answer.contains(&format!("Rule: {denial}\n")), "{denial}: {answer}");
     }
     assert_eq!(origin.connections(), 2);
+}
+
+#[tokio::test]
+async fn a_captured_client_without_a_request_is_refused_on_the_port_of_http() {
+    if !has_own_network("a_captured_client_without_a_request_is_refused_on_the_port_of_http") {
+        return;
+    }
+    let mut limits = Limits::default();
+    limits.head_timeout = Duration::from_millis(300);
+    let session = Captured::open_at(80, usual(), Gate::builder().limits(limits));
+    let origin = Origin::on(listen(Ipv4Addr::LOCALHOST, 80), |mut stream, _| async move {
+        let _ = stream.write_all(b"220 ready\r\n").await;
+    });
+    for (sent, rule) in [
+        ("", "port 80 is for HTTP and TLS, and the client has sent nothing"),
+        ("EHLO", "the first message of the client has no end, so it cannot be judged"),
+        (
+            "GET / HTTP/1.1\r\n",
+            "the first message of the client has no end, so it cannot be judged",
+        ),
+    ] {
+        let mark = session.network.mark();
+        let mut client = session.connect("allowed.test").await;
+        client.write_all(sent.as_bytes()).await.unwrap();
+        let answer = rest(&mut client).await;
+        assert!(answer.starts_with("HTTP/1.1 408 Request Timeout\r\n"), "{sent:?}: {answer}");
+        let text = format!("No request: allowed.test:80\nRule: {rule}\nRemedy: ");
+        assert!(answer.contains(&text), "{sent:?}: {answer}");
+        let events = session.network.events_since(mark);
+        let [NetworkEvent { outcome: Outcome::Denied(denial), .. }] = &events[..] else {
+            panic!("{sent:?}: {events:?}")
+        };
+        assert_eq!(denial.to_string(), rule);
+        assert!(denial.remedy().is_some());
+    }
+    assert_eq!(origin.connections(), 0);
 }
 
 #[tokio::test]

@@ -43,6 +43,8 @@ fn hosts_of_a_variable_are_checked_listed_and_kept() {
         (&["--host", "a b"][..], "long enough", "a b"),
         (&["--host", "*.github.io"], "long enough", "different owners"),
         (&["--host", "localhost:80"], "long enough", "each session has a loopback of its own"),
+        (&["--host", "host.internal"], "long enough", "servers of the host are NAME.host.internal"),
+        (&["--host", "198.18.1.0:443"], "long enough", "an address that stands for a name"),
         (&["--host", "a.test"], "short", "fewer than 6 bytes"),
         (&["--in", "body"], "long enough", "--host"),
         (&["--host", "a.test", "--in", "path"], "long enough", "path"),

@@ -170,7 +170,8 @@ impl SetArgs {
                 MasksError::SharedDomain { .. } => {
                     failure.with_remedy("name one host, or add --allow-shared-domains")
                 }
-                MasksError::Loopback { .. } => failure.with_remedy(
+                MasksError::StandIn { .. } => failure.with_remedy("use --host with the name"),
+                MasksError::Loopback { .. } | MasksError::NoServer { .. } => failure.with_remedy(
                     "use --host NAME.host.internal for a server that --expose NAME=HOST:PORT gives \
                      to a session",
                 ),

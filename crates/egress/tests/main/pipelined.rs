@@ -1,0 +1,117 @@
+//! Requests behind a good one on the same connection: each is judged on its own.
+
+use egress::{Limits, Outcome};
+use secrets::{Mask, Masks};
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::TcpStream;
+
+use crate::fixture::{Origin, Session, exactly, head, rest, usual, usual_names};
+
+const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello";
+const AFTER_HINTS: &str = "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n\
+                           HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello";
+
+/// Returns good first requests to a host, each in another framing.
+fn first_requests(to: &str) -> [String; 7] {
+    [
+        "GET / HTTP/1.1\r\nHost: TO\r\n\r\n",
+        "POST / HTTP/1.1\r\nHost: TO\r\nContent-Length: 3\r\n\r\nabc",
+        "POST / HTTP/1.1\r\nHost: TO\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n",
+        "POST / HTTP/1.1\r\nHost: TO\r\nTransfer-Encoding: chunked\r\nTrailer: x\r\n\r\n\
+         3;e=1\r\nabc\r\n0\r\nx: 1\r\n\r\n",
+        "POST / HTTP/1.1\r\nHost: TO\r\nExpect: 100-continue\r\nContent-Length: 3\r\n\r\nabc",
+        "GET / HTTP/1.1\r\nHost: TO\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: TO\r\nConnection: upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\n\
+         HTTP2-Settings: AAMAAABkAAQAAP__\r\n\r\n",
+    ]
+    .map(|request| request.replace("TO", to))
+}
+
+/// Writes bytes in pieces, with time between them for the gate to read each.
+async fn write_in_pieces(client: &mut TcpStream, bytes: &[u8], piece: usize) {
+    client.set_nodelay(true).unwrap();
+    for part in bytes.chunks(piece) {
+        // The gate may have refused the rest already.
+        if client.write_all(part).await.is_err() {
+            return;
+        }
+        for _ in 0..20 {
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
+/// Reads final answers until one refuses, and returns that one.
+async fn refusal(client: &mut TcpStream, case: &str) -> String {
+    for _ in 0..4 {
+        let head = head(client).await;
+        if head.starts_with("HTTP/1.1 200 ") {
+            exactly(client, 5).await;
+        } else if !head.starts_with("HTTP/1.1 1") {
+            return head + &rest(client).await;
+        }
+    }
+    panic!("{case}: no refusal")
+}
+
+#[tokio::test]
+async fn a_request_behind_a_good_one_is_judged_in_every_framing() {
+    for answer in [OK, AFTER_HINTS] {
+        let (session, origin) = (Session::open(), Origin::answering(answer).await);
+        let to = format!("allowed.test:{}", origin.port);
+        for first in first_requests(&to) {
+            for (second, status) in [
+                ("GET /second HTTP/1.1\r\nHost: denied.test\r\n", "421"),
+                ("GET /second HTTP/1.1\r\n", "421"),
+                ("GET /second HTTP/1.1\r\nHost: TO\r\nHost: denied.test\r\n", "421"),
+                ("GET http://denied.test/second HTTP/1.1\r\nHost: TO\r\n", "421"),
+                ("GET http://TO@denied.test/second HTTP/1.1\r\nHost: TO\r\n", "421"),
+                ("CONNECT denied.test:80 HTTP/1.1\r\nHost: TO\r\n", "400"),
+            ] {
+                let second = second.replace("TO", &to);
+                let both = format!("{first}{second}Connection: close\r\n\r\n");
+                for piece in [usize::MAX, first.len(), first.len() + 9, 40] {
+                    let mut client = session.tunnel(&to).await;
+                    write_in_pieces(&mut client, both.as_bytes(), piece).await;
+                    let answer = refusal(&mut client, &both).await;
+                    let expected = format!("HTTP/1.1 {status} ");
+                    assert!(answer.starts_with(&expected), "{piece} {both}: {answer}");
+                }
+            }
+        }
+        let received = origin.received();
+        assert!(!received.contains("second") && !received.contains("denied"), "{received}");
+    }
+}
+
+#[tokio::test]
+async fn a_placeholder_behind_a_good_request_is_refused() {
+    let session = Session::open_with(usual(), usual_names(), Limits::default());
+    let mask = Mask::new("KEY", "a long secret value".into(), ["other.test"]);
+    let masks = Masks::new([mask]).unwrap();
+    session.network.set_masks(&masks).unwrap();
+    let own = masks.placeholder("KEY").unwrap();
+    let origin = Origin::answering(OK).await;
+    let to = format!("allowed.test:{}", origin.port);
+    for first in first_requests(&to) {
+        for second in [
+            format!("GET /second HTTP/1.1\r\nHost: {to}\r\nX-Key: {own}\r\n"),
+            format!("GET /second?key={own} HTTP/1.1\r\nHost: {to}\r\n"),
+            format!("GET /{own} HTTP/1.1\r\nHost: {to}\r\n"),
+        ] {
+            let both = format!("{first}{second}Connection: close\r\n\r\n");
+            for piece in [usize::MAX, first.len(), 40] {
+                let mark = session.network.mark();
+                let mut client = session.tunnel(&to).await;
+                write_in_pieces(&mut client, both.as_bytes(), piece).await;
+                let answer = refusal(&mut client, &both).await;
+                assert!(answer.starts_with("HTTP/1.1 403 Blocked secret"), "{both}: {answer}");
+                let events = session.network.events_since(mark);
+                let is_denied = |outcome: &Outcome| matches!(outcome, Outcome::Denied(_));
+                assert!(events.iter().any(|event| is_denied(&event.outcome)), "{events:?}");
+            }
+        }
+    }
+    let received = origin.received();
+    assert!(!received.contains("second") && !received.contains(own), "{received}");
+}
