@@ -56,7 +56,8 @@ async def main() -> None:
         assert (await session.read(Path("report.txt"))).read() == b"hello\n"
         names = [Path(entry.path).name for entry in await session.ls(".")]
         assert "report.txt" in names, names
-        await session.exec("mkdir many; cd many; touch a-file-with-a-long-name-{1..3000}", shell=True)
+        many = "mkdir many; cd many; touch a-file-with-a-long-name-{1..3000}"
+        await session.exec("bash", "-c", many, shell=False)
         assert len(await session.ls("many")) == 3000
         await session.mkdir("deep/er", parents=True)
         await session.mv("report.txt", "deep/er/moved.txt")

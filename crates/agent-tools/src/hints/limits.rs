@@ -16,6 +16,8 @@ const PROCESSES: [&str; 4] = [
 const FILES: [&str; 2] = ["too many open files", "emfile"];
 /// Texts about room for files.
 const ROOM: [&str; 2] = ["no space left on device", "enospc"];
+/// Texts about standard output.
+const OUTPUT: [&str; 3] = ["write error", "standard output", "stdout"];
 /// The number of lines that are searched, counted from the last one.
 const MAX_LINES: usize = 200;
 
@@ -36,10 +38,14 @@ pub(crate) fn exhausted(stderr: &str, limits: &Limits) -> Option<String> {
 }
 
 /// Names the room of a private `/tmp` if standard error tells that a file found none. The message
-/// seldom has the path, and the disk of the host may be full too.
-pub(crate) fn full(stderr: &str, limits: &Limits) -> Option<String> {
+/// seldom has the path, and the disk of the host may be full too. Standard output is the caller's
+/// unless the command redirects it.
+pub(crate) fn full(stderr: &str, command: &str, limits: &Limits) -> Option<String> {
     let mut lines = stderr.lines().rev().take(MAX_LINES).map(str::to_ascii_lowercase);
-    lines.any(|line| ROOM.iter().any(|text| line.contains(text))).then(|| {
+    let has = |line: &str, texts: &[&str]| texts.iter().any(|text| line.contains(text));
+    let is_redirected = command.contains('>');
+    let is_of_tmp = |line: String| has(&line, &ROOM) && (is_redirected || !has(&line, &OUTPUT));
+    lines.any(is_of_tmp).then(|| {
         let (size, files) = (size(u64::from(limits.tmp_mib) << 20), limits.tmp_files);
         format!(
             "/tmp has room for {size} and {files} files at most, and /dev/shm for 64 MiB; the \
@@ -87,9 +93,11 @@ mod tests {
             "head: error writing 'standard output': No space left on device",
             "npm error code ENOSPC",
         ] {
-            let found = full(&format!("x\n{line}\n"), &Limits::default());
+            let found = full(&format!("x\n{line}\n"), "x > /tmp/x", &Limits::default());
             assert_eq!(found.as_deref(), Some(expected));
         }
-        assert_eq!(full("x\n", &Limits::default()), None);
+        for line in ["x", "bash: line 1: echo: write error: No space left on device"] {
+            assert_eq!(full(line, "echo", &Limits::default()), None);
+        }
     }
 }

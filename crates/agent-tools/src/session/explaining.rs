@@ -84,7 +84,7 @@ impl LocalSession {
         lines.extend(hints::exhausted(ran.stderr, limits));
         // Without a private one, /tmp has the room of the host.
         if self.sandbox().own_tmp().is_some() {
-            lines.extend(hints::full(ran.stderr, limits));
+            lines.extend(hints::full(ran.stderr, ran.command, limits));
         }
         for line in &mut lines {
             redaction.apply(line);

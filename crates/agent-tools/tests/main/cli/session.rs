@@ -51,7 +51,8 @@ fn close_lists_what_it_leaves_behind_and_discards_on_request() {
     let refused = cli.run(&["session", "close", "default"]);
     assert_eq!(refused.code, 1);
     assert!(refused.stderr.contains("cannot be stored (1)"), "{}", refused.stderr);
-    assert!(refused.stderr.contains("`session sync default` lists all"), "{}", refused.stderr);
+    let list = "`agent-tools session sync default` lists all";
+    assert!(refused.stderr.contains(list), "{}", refused.stderr);
     assert!(refused.stderr.contains("--discard"), "{}", refused.stderr);
     let closed = cli.run(&["session", "close", "default", "--discard"]).ok();
     assert!(
