@@ -3,7 +3,10 @@
  * tool for it. Each call runs the command `agent-tools`, which opens the session by its id.
  */
 import { spawn } from 'node:child_process';
-import { posix } from 'node:path';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join, posix } from 'node:path';
+import { Readable, Writable } from 'node:stream';
 import { tool } from 'ai';
 import { z } from 'zod';
 
@@ -73,8 +76,7 @@ export async function openSandbox(options) {
   };
 
   const run = async ({ command, workingDirectory, env, abortSignal }) => {
-    const enter = workingDirectory ? `cd -- ${quote(workingDirectory)} || exit\n` : '';
-    return bash(enter + command, abortSignal, env);
+    return bash(enter(workingDirectory) + command, abortSignal, env);
   };
 
   return {
@@ -86,33 +88,33 @@ export async function openSandbox(options) {
     readBinaryFile,
     writeBinaryFile,
 
-    /** The streams of the process arrive when it ends. */
-    spawn: async ({ stdin, abortSignal, ...command }) => {
-      if (stdin) throw new Error('agent-tools cannot pass standard input to a command');
-      const killed = new AbortController();
-      const signals = [killed.signal, ...(abortSignal ? [abortSignal] : [])];
-      const ended = run({ ...command, abortSignal: AbortSignal.any(signals) });
-      const streamed = (pick) => new ReadableStream({
-        start: (controller) => ended.then(
-          (result) => {
-            if (pick(result)) controller.enqueue(new TextEncoder().encode(pick(result)));
-            controller.close();
-          },
-          (error) => (killed.signal.aborted ? controller.close() : controller.error(error)),
-        ),
-      });
+    /** Standard error ends with notes, such as the links of files that the command changed. */
+    spawn: async ({ command, workingDirectory, env = {}, stdin = false, abortSignal }) => {
+      abortSignal?.throwIfAborted();
+      const script = enter(workingDirectory) + command;
+      const args = ['bash', ...identity, '--timeout', String(timeoutSeconds)];
+      // The variables need standard input, unless the command has it.
+      const file = stdin && Object.keys(env).length > 0 ? privateFile(JSON.stringify(env)) : null;
+      if (file || !stdin) args.push('--env-file', file?.path ?? '-');
+      const child = spawn(program, [...args, '--', script], { signal: abortSignal });
+      child.stdin.on('error', () => {}); // The program ended before it read all.
+      if (!stdin) child.stdin.end(JSON.stringify(env));
+      const ended = new Promise((resolve, reject) => {
+        child.on('error', (error) => child.pid === undefined && reject(error));
+        child.on('exit', (code) => {
+          if (abortSignal?.aborted) return reject(abortSignal.reason);
+          resolve({ exitCode: code ?? 137 });
+        });
+      }).finally(() => file?.remove());
+      ended.catch(() => {}); // `wait` reports it.
       return {
-        stdout: streamed((result) => result.stdout),
-        stderr: streamed((result) => result.stderr),
-        wait: () => ended.then(
-          ({ exitCode }) => ({ exitCode }),
-          (error) => {
-            if (abortSignal?.aborted || !killed.signal.aborted) throw error;
-            return { exitCode: 137 };
-          },
-        ),
+        pid: child.pid,
+        stdout: Readable.toWeb(child.stdout),
+        stderr: Readable.toWeb(child.stderr),
+        ...(stdin ? { stdin: Writable.toWeb(child.stdin) } : {}),
+        wait: () => ended,
         kill: async () => {
-          killed.abort();
+          child.kill();
           await ended.catch(() => {});
         },
       };
@@ -176,6 +178,19 @@ export const bash = tool({
   execute: ({ command }, { experimental_sandbox: sandbox, abortSignal }) =>
     sandbox.run({ command, abortSignal }),
 });
+
+/** Returns the line of a script that changes to a directory. */
+function enter(directory) {
+  return directory ? `cd -- ${quote(directory)} || exit\n` : '';
+}
+
+/** Writes a file that only this user can read. */
+function privateFile(content) {
+  const directory = mkdtempSync(join(tmpdir(), 'agent-tools-'));
+  const path = join(directory, 'variables');
+  writeFileSync(path, content, { mode: 0o600 });
+  return { path, remove: () => rmSync(directory, { recursive: true }) };
+}
 
 /** Quotes a word for bash. */
 function quote(word) {
