@@ -69,7 +69,7 @@ pub(super) async fn run(context: &Context, args: Shell) -> Result<ExitCode, Fail
                     let _ = process.resize(RawTerminal::size_of(stdin()));
                 }
                 received = attention.next_or_late() => match received {
-                    Some(received) => process.signal(received.number()),
+                    Some(number) => process.signal(number),
                     None => process.kill(),
                 },
             }
