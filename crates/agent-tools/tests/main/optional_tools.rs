@@ -6,6 +6,8 @@ use agent_tools::{
     CallOptions, Edit, FindOptions, GrepOptions, Occurrences, OptionalTool, Session,
     SessionsBuilder, ToolContent, ToolSelection, Toolset,
 };
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
 use crate::fixture::{Fixture, Token};
@@ -88,6 +90,31 @@ async fn files_are_edited_listed_and_searched_within_the_policy() {
     session.call("writeFile", same).await.unwrap();
     let outward = json!({ "path": "out/passwd", "oldString": "root", "newString": "" });
     assert!(error(&session, "editFile", outward).await.contains("leads out of"));
+}
+
+#[tokio::test]
+async fn binary_content_with_a_placeholder_is_named_and_cannot_be_written() {
+    let fixture = Fixture::with(with_all);
+    let session = fixture.open("s1").await;
+    let made = "printf 'caf\\351 key=%s\\n' $TOKEN > latin.ini; printf '\\0[redacted:X]' > doc";
+    session.bash(made).await.unwrap();
+    let read = session.read_file("latin.ini").await.unwrap();
+    let note = "[the content has [redacted:NAME] for values of variables: TOKEN; ";
+    assert!(read.text().contains(note), "{}", read.text());
+    let write = async |path: &str, content: &[u8]| {
+        let content = STANDARD.encode(content);
+        let input = json!({ "path": path, "content": content, "encoding": "base64" });
+        session.call("writeFile", input).await.map_err(|error| error.message())
+    };
+    let content = STANDARD.decode(&read.content).unwrap();
+    let wide: Vec<u8> = "a [redacted:T]".encode_utf16().flat_map(u16::to_le_bytes).collect();
+    for (path, content) in [("latin.ini", &content), ("new", &wide)] {
+        let refused = write(path, content).await.unwrap_err();
+        assert!(refused.contains(", which only stands for the value"), "{refused}");
+    }
+    write("doc", b"\xff[redacted:X]").await.unwrap();
+    let kept = session.bash("grep -c key=$TOKEN latin.ini; ls").await.unwrap();
+    assert_eq!(kept.command_stdout(), "1\ndoc\nlatin.ini\n");
 }
 
 #[tokio::test]

@@ -156,10 +156,8 @@ async fn write_file(context: &Context, args: WriteFile) -> Result<ExitCode, Fail
     use_session(OnSignal::Kill, context.open_for_files(&args.session), async |session| {
         check_lasts(context, session, &args.path)?;
         // A placeholder in the place of a value would lose the value.
-        if let Ok(text) = std::str::from_utf8(&content) {
-            let checked = session.check_placeholders(&args.path, text).await;
-            checked.map_err(Failure::failed)?;
-        }
+        let checked = session.check_placeholders(&args.path, &content).await;
+        checked.map_err(Failure::failed)?;
         let output = session.write_file(&args.path, &content).await.map_err(Failure::failed)?;
         context.print(&output, || {
             outln!("{}", output.url.as_deref().unwrap_or(&output.path));
