@@ -107,8 +107,8 @@ mod tests {
 
     #[test]
     fn features_of_other_members_are_selected_together_and_all_features_not() {
-        let (fs, s3): ((&str, &[&str]), (&str, &[&str])) =
-            (("fs", &["store/fs"]), ("s3", &["sync/s3", "store/s3"]));
+        let fs: (&str, &[&str]) = ("fs", &["store/fs"]);
+        let s3: (&str, &[&str]) = ("s3", &["sync/s3", "store/s3"]);
         let cli: (&str, &[&str]) = ("cli", &["dep:clap", "fs"]);
         check(&[cli, fs, ("full", &["cli", "s3"]), s3], &[&[], &["cli"], &["fs", "s3"]]);
         check(&[("client", &["other/client"])], &[&[], &["client"]]);

@@ -51,9 +51,10 @@ impl From<&FileError> for ErrorKind {
     fn from(error: &FileError) -> Self {
         match error.kind() {
             FileErrorKind::NotFound => Self::NotFound,
-            FileErrorKind::Escapes | FileErrorKind::NotAFile | FileErrorKind::TooLarge => {
-                Self::InvalidInput
-            }
+            FileErrorKind::Escapes
+            | FileErrorKind::SymlinkLoop
+            | FileErrorKind::NotAFile
+            | FileErrorKind::TooLarge => Self::InvalidInput,
             _ => Self::Io,
         }
     }

@@ -12,6 +12,8 @@ const NOT_RUN: i32 = 125;
 const TIMED_OUT: i32 = 124;
 
 pub fn run(socket: CStr<'_>, number: CStr<'_>) -> ! {
+    // The command may run before its channel has arrived here.
+    let _ = sys::hold_messages();
     let (connection, channel, timeout_ms, linger_ms) = match hand_over(socket, number) {
         Ok(handed) => handed,
         Err(_) => fail(b"the session of this command is closed, or not this user's\n"),

@@ -22,6 +22,19 @@ pub fn memory_file(name: &str, content: &[u8]) -> std::io::Result<std::os::fd::O
     Ok(crate::native::memory_file(name, content, rustix::fs::MemfdFlags::NOEXEC_SEAL)?)
 }
 
+/// Sends a signal to a child of this process that was not waited for.
+///
+/// # Errors
+/// Returns the error of the system call.
+#[cfg(all(feature = "native", target_os = "linux"))]
+pub fn signal_child(id: u32, number: i32) -> std::io::Result<()> {
+    use rustix::process::{Pid, Signal, kill_process};
+    let invalid = || std::io::Error::from(std::io::ErrorKind::InvalidInput);
+    let id = i32::try_from(id).ok().and_then(Pid::from_raw).ok_or_else(invalid)?;
+    let signal = Signal::from_named_raw(number).ok_or_else(invalid)?;
+    Ok(kill_process(id, signal)?)
+}
+
 /// Returns a report that another process made, with the layers in the order of
 /// [`EngineReport::layers`](crate::EngineReport::layers).
 #[cfg(feature = "sandbox")]

@@ -197,6 +197,7 @@ impl EntryLocation {
         }
         if let FileError::Io { path, .. }
         | FileError::Escapes { path }
+        | FileError::SymlinkLoop { path }
         | FileError::NotAFile { path, .. }
         | FileError::TooLarge { path, .. } = &mut error
         {

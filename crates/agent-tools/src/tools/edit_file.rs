@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use sandbox_core::FileError;
 use sandbox_core::internal::read_open;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -171,7 +172,13 @@ impl LocalSession {
         let error = |source| place.error(self, source);
         let relative = place.relative.clone();
         let read = blocking(move || read_open(&file, relative.as_ref(), MAX_BYTES));
-        let content = read.await?.map_err(error)?;
+        let content = read.await?.map_err(|source| match source {
+            FileError::TooLarge { size, .. } => failed(format!(
+                "{path} has {size} bytes, and files of at most 32 MiB are edited; use bash with \
+                 sed or another program"
+            )),
+            source => error(source),
+        })?;
         drop(turn);
         String::from_utf8(content).map_err(|_| failed(format!("{path}: it is not text in UTF-8")))
     }

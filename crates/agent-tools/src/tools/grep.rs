@@ -1,9 +1,10 @@
 //! The tool `grep`: searches the files of the session for a regular expression.
 
+mod expression;
 mod matches;
 mod output;
 
-use grep_regex::{ErrorKind, RegexMatcher, RegexMatcherBuilder};
+use sandbox_core::FileError;
 use sandbox_core::internal::{EntryKind, Walk, read_open};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -11,12 +12,13 @@ use std::borrow::Cow;
 
 use super::call::ToolContent;
 use super::definition::{Definition, Effects, Surroundings, object_schema, parse, result};
-use super::subtree::{Cancelled, Selection, parse_glob};
+use super::subtree::{Cancelled, Selection, parse_file_glob};
 use crate::redaction::Redaction;
 use crate::session::{LocalSession, Session, blocking};
 use crate::sharing::SearchFiles;
 use crate::tool_error::ToolError;
 
+use expression::Expression;
 use matches::Search;
 
 pub use output::{FoundLine, FoundLines};
@@ -31,8 +33,6 @@ const MAX_LINES: usize = 1_000;
 const MAX_CONTEXT: usize = 20;
 /// The size of the largest file that is searched.
 const MAX_FILE_BYTES: u64 = 32 << 20;
-/// The maximum memory of a compiled expression, in bytes.
-const MAX_REGEX_BYTES: usize = 4 << 20;
 
 pub(super) const DEFINITION: Definition = Definition {
     name: NAME,
@@ -55,7 +55,7 @@ fn describe(surroundings: &Surroundings<'_>) -> String {
     format!(
         "Search the text files of the session for lines that match a regular expression (the \
          syntax of ripgrep). One with \\n matches over lines. {} Binary files and files above \
-         32 MiB are passed.",
+         32 MiB are not searched, and the result counts them.",
         super::path_rules(surroundings)
     )
 }
@@ -78,7 +78,9 @@ fn input_schema() -> Value {
             },
             "glob": {
                 "type": "string",
-                "description": "A glob of the files to search, relative to path, such as **/*.rs",
+                "description": "A glob of the files to search. Without a slash, such as *.rs, it \
+                                matches names at any depth; with one, such as src/**/*.rs, it is \
+                                relative to path",
             },
             "ignoreCase": { "type": "boolean", "description": "Take a for A" },
             "context": number(0, MAX_CONTEXT, "The number of lines around each match"),
@@ -103,7 +105,8 @@ pub struct GrepOptions {
     /// The directory or the file; by default the session directory.
     #[serde(default)]
     pub path: Option<String>,
-    /// A glob of the files to search, relative to `path`.
+    /// A glob of the files to search: of names at any depth if it has no slash, and otherwise
+    /// relative to `path`.
     #[serde(default)]
     pub glob: Option<String>,
     /// True if upper and lower case make no difference.
@@ -133,7 +136,8 @@ impl Session {
     ///
     /// # Errors
     /// Returns [`ToolError::Path`] if the path leaves the session, [`ToolError::File`] if it does
-    /// not exist, and [`ToolError::Failed`] for an invalid expression, glob or number.
+    /// not exist, and [`ToolError::Failed`] for an invalid expression, glob or number, and if the
+    /// path is that of a FIFO, a socket, a device or a file above 32 MiB.
     ///
     /// # Cancel safety
     /// Nothing changes. The search ends soon after the future is dropped.
@@ -162,8 +166,8 @@ impl LocalSession {
         if options.context > MAX_CONTEXT {
             return Err(failed(format!("context must be at most {MAX_CONTEXT}")));
         }
-        let regex = compile(&options)?;
-        let glob = options.glob.as_deref().map(|glob| parse_glob(NAME, glob)).transpose()?;
+        let expression = Expression::compile(&options)?;
+        let glob = options.glob.as_deref().map(|glob| parse_file_glob(NAME, glob)).transpose()?;
         let tree = self.tree(NAME, options.path.as_deref().unwrap_or("."))?;
         let selection =
             if options.include_ignored { Selection::All } else { Selection::NotIgnored };
@@ -172,16 +176,18 @@ impl LocalSession {
         let flag = cancelled.flag();
         let found = blocking(move || {
             let redactor = loadout.as_ref().map(|loadout| &*loadout.redactor);
-            let mut search = Search::new(&regex, options.context, limit, Redaction::new(redactor));
-            if let Some((relative, shown)) = tree.single_file() {
+            let redaction = Redaction::new(redactor);
+            let mut search = Search::new(&expression, options.context, limit, redaction);
+            if let Some((relative, shown)) = tree.single_file()? {
                 let Some(file) = tree.open(&relative) else {
                     return Err(failed(format!("the session's policy denies reading {shown}")));
                 };
-                let content = read_open(&file, relative.as_ref(), MAX_FILE_BYTES)
-                    .map_err(|source| ToolError::File { source })?;
+                let read = read_open(&file, relative.as_ref(), MAX_FILE_BYTES);
+                let content = read.map_err(|source| too_large(&shown, source))?;
                 search.file(&shown, &content);
-                return Ok(search.finish());
+                return Ok(search.finish(Some(&shown)));
             }
+            let mut is_matched = false;
             let end = tree.walk(selection, &flag, |entry| {
                 let is_match = |path: &str| glob.as_ref().is_none_or(|glob| glob.is_match(path));
                 let Some(relative) = entry
@@ -191,6 +197,7 @@ impl LocalSession {
                 else {
                     return Walk::Enter;
                 };
+                is_matched = true;
                 if entry.entry.size > MAX_FILE_BYTES {
                     search.pass_large();
                 } else if let Some(file) = tree.open(relative)
@@ -200,7 +207,8 @@ impl LocalSession {
                 }
                 if search.is_full() { Walk::Stop } else { Walk::Enter }
             })?;
-            let mut found = search.finish();
+            let mut found = search.finish(None);
+            found.unmatched_glob = options.glob.filter(|_| !is_matched);
             found.notes.extend(end.and_then(|end| end.note()));
             Ok(found)
         });
@@ -212,26 +220,16 @@ impl LocalSession {
     }
 }
 
-fn compile(options: &GrepOptions) -> Result<RegexMatcher, ToolError> {
-    let mut builder = RegexMatcherBuilder::new();
-    builder
-        .case_insensitive(options.ignore_case)
-        .line_terminator(Some(b'\n'))
-        .multi_line(true)
-        .size_limit(MAX_REGEX_BYTES)
-        .dfa_size_limit(MAX_REGEX_BYTES);
-    let mut built = builder.build(&options.pattern);
-    if built.as_ref().is_err_and(|error| matches!(error.kind(), ErrorKind::NotAllowed(_))) {
-        // It names the end of a line, so it matches over lines.
-        built = builder.line_terminator(None).build(&options.pattern);
-    }
-    built.map_err(|error| {
-        let text = error.to_string();
-        let problem = text.lines().last().and_then(|line| line.strip_prefix("error: "));
-        failed(format!("the regular expression is not valid: {}", problem.unwrap_or(&text)))
-    })
-}
-
 fn failed(problem: String) -> ToolError {
     ToolError::Failed { tool: NAME, problem }
+}
+
+/// Returns the error of reading a file that the input names.
+fn too_large(path: &str, source: FileError) -> ToolError {
+    match source {
+        FileError::TooLarge { size, .. } => failed(format!(
+            "{path} has {size} bytes, and files of at most 32 MiB are searched; use bash with grep"
+        )),
+        source => ToolError::File { source },
+    }
 }

@@ -61,8 +61,8 @@ fn input_schema() -> Value {
         &json!({
             "pattern": {
                 "type": "string",
-                "description": "A glob relative to path, such as *.md or src/**/*.rs; by default \
-                                ** for all files",
+                "description": "A glob relative to path, such as *.md for one directory or \
+                                **/*.md for all; by default ** for all files",
             },
             "path": {
                 "type": "string",
@@ -226,8 +226,8 @@ impl LocalSession {
             let problem = format!("limit must be from 1 to {MAX_FILES}");
             return Err(ToolError::Failed { tool: NAME, problem });
         }
-        let pattern = options.pattern.as_deref().unwrap_or("**");
-        let glob = parse_glob(NAME, pattern)?;
+        let pattern = options.pattern.clone().unwrap_or_else(|| "**".to_owned());
+        let glob = parse_glob(NAME, &pattern)?;
         let tree = self.tree(NAME, options.path.as_deref().unwrap_or("."))?;
         let (order, cancelled) = (call.order, Cancelled::default());
         let flag = cancelled.flag();
@@ -239,6 +239,13 @@ impl LocalSession {
                 FindOrder::Path => by_path(&tree, &options, limit, redactor, &flag, is_match),
                 FindOrder::Newest => newest(&tree, &options, limit, &flag, is_match),
             }?;
+            let is_empty = found.files.is_empty() && options.after.is_none();
+            if is_empty && found.note.is_none() && !pattern.contains('/') && pattern != "**" {
+                found.note = Some(format!(
+                    "{} is searched in one directory; **/{0} searches those below it too",
+                    Printable(&pattern)
+                ));
+            }
             let mut redaction = Redaction::new(redactor);
             let paths = found.files.iter_mut().map(|file| &mut file.path);
             paths.chain(&mut found.next_after).for_each(|path| redaction.apply(path));

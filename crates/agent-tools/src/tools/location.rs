@@ -179,6 +179,7 @@ impl FileLocation {
             (_, mut error) => {
                 if let FileError::Io { path, .. }
                 | FileError::Escapes { path }
+                | FileError::SymlinkLoop { path }
                 | FileError::NotAFile { path, .. }
                 | FileError::TooLarge { path, .. } = &mut error
                 {

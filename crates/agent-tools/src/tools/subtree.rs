@@ -24,6 +24,9 @@ const MAX_ENTRIES: usize = 200_000;
 /// The maximum time of a call.
 const MAX_TIME: Duration = Duration::from_secs(10);
 
+/// The text of [`FileError::NotAFile`] for a directory.
+const DIRECTORY: &str = "a directory";
+
 /// The files beneath a directory, or one file.
 #[derive(Debug)]
 pub(super) struct Tree {
@@ -158,12 +161,26 @@ impl Tree {
         Ok(end)
     }
 
-    /// Returns the file that the input names, if it is no directory.
-    pub(super) fn single_file(&self) -> Option<(RelativePath, String)> {
-        let relative = self.relative.clone()?;
-        self.files.dir()?.open_file(&relative).ok()?;
-        let shown = format!("{}{relative}", self.shown_root);
-        Some((relative, shown))
+    /// Returns the regular file that the input names; `None` for a directory, or if it does not
+    /// exist.
+    ///
+    /// # Errors
+    /// Returns an error for another type of file, such as a FIFO.
+    pub(super) fn single_file(&self) -> Result<Option<(RelativePath, String)>, ToolError> {
+        let (Some(relative), Some(dir)) = (self.relative.clone(), self.files.dir()) else {
+            return Ok(None);
+        };
+        match dir.open_file(&relative) {
+            Ok(_) => {
+                let shown = format!("{}{relative}", self.shown_root);
+                Ok(Some((relative, shown)))
+            }
+            Err(FileError::NotAFile { found, .. }) if found != DIRECTORY => {
+                Err(self.failed(&format!("it is {found}, not a regular file or a directory")))
+            }
+            // A walk reports what is wrong.
+            Err(_) => Ok(None),
+        }
     }
 
     /// Opens a file for reading. Returns `None` if the policy denies that, or if it is gone.
@@ -212,7 +229,10 @@ impl Tree {
         {
             return anchor.missing(self.input.clone(), error);
         }
-        if let FileError::Io { path, .. } | FileError::Escapes { path } = &mut error {
+        if let FileError::Io { path, .. }
+        | FileError::Escapes { path }
+        | FileError::SymlinkLoop { path } = &mut error
+        {
             *path = PathBuf::from(&self.input);
         }
         ToolError::File { source: error }
@@ -235,9 +255,34 @@ pub(super) fn parse_glob(tool: &'static str, pattern: &str) -> Result<GlobMatche
     Ok(glob.compile_matcher())
 }
 
+/// Parses a glob of files. Like those of ripgrep's `-g`, one without a slash is a glob of names at
+/// any depth.
+pub(super) fn parse_file_glob(tool: &'static str, glob: &str) -> Result<GlobMatcher, ToolError> {
+    if glob.contains('/') {
+        parse_glob(tool, glob)
+    } else {
+        parse_glob(tool, &format!("**/{glob}"))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_glob_of_files_without_a_slash_is_one_of_names_at_any_depth() {
+        let matches =
+            |glob: &str, path: &str| parse_file_glob("grep", glob).unwrap().is_match(path);
+        assert!(
+            matches("*.rs", "a.rs") && matches("*.rs", "d/e/a.rs") && matches("a.rs", "d/a.rs")
+        );
+        assert!(matches("d/*.rs", "d/a.rs") && !matches("d/*.rs", "e/d/a.rs"));
+        assert!(matches("./*.rs", "a.rs") && !matches("./*.rs", "d/a.rs"));
+        assert!(matches("{a,b}.rs", "d/b.rs") && matches("**", "d/e"));
+        for glob in ["..", "/etc/*", "["] {
+            assert!(parse_file_glob("grep", glob).is_err(), "{glob}");
+        }
+    }
 
     #[test]
     fn a_star_stays_within_a_name_and_two_cover_directories() {

@@ -1,5 +1,6 @@
 //! The tool `writeFile`: writes a whole file of the session, then mirrors it.
 
+use std::borrow::Cow;
 use std::io::{self, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -42,12 +43,10 @@ pub(super) const DEFINITION: Definition = Definition {
         Box::pin(async move {
             let WriteFileInput { path, content, encoding } = parse(NAME, input)?;
             let content = match encoding {
-                Encoding::Utf8 => {
-                    session.check_placeholders(&path, &content).await?;
-                    content.into_bytes()
-                }
+                Encoding::Utf8 => content.into_bytes(),
                 Encoding::Base64 => decode(&content)?,
             };
+            session.check_placeholders(&path, &content).await?;
             let output = session.write_file(&path, &content).await?;
             result(&output, ToolContent::text(output.text()))
         })
@@ -57,8 +56,8 @@ pub(super) const DEFINITION: Definition = Definition {
 fn describe(surroundings: &Surroundings<'_>) -> String {
     format!(
         "Write a file of the session, replacing what was there. \
-         Missing directories are created. A text that a result shows as [redacted:NAME] cannot be \
-         written. {}",
+         Missing directories are created. Content with [redacted:NAME], which a result shows for \
+         a value, cannot be written. {}",
         super::path_rules(surroundings)
     )
 }
@@ -123,6 +122,16 @@ fn check_name(path: &str) -> Result<(), ToolError> {
     Err(ToolError::Failed { tool: NAME, problem })
 }
 
+/// Returns a text with the ASCII characters of content in any encoding.
+fn ascii_of(content: &[u8]) -> Cow<'_, str> {
+    // In UTF-16 and UTF-32, each ASCII character has NUL bytes beside it.
+    if content.contains(&0) {
+        let others: Vec<u8> = content.iter().copied().filter(|byte| *byte != 0).collect();
+        return Cow::Owned(String::from_utf8_lossy(&others).into_owned());
+    }
+    String::from_utf8_lossy(content)
+}
+
 /// Decodes base64, which may be folded.
 fn decode(content: &str) -> Result<Vec<u8>, ToolError> {
     let text: String = content.split_ascii_whitespace().collect();
@@ -176,22 +185,31 @@ impl WriteFileOutput {
 }
 
 impl Session {
-    /// Refuses a text with a placeholder that a result showed for the value of a variable: the file
-    /// would lose the value. The file may have that very text already. The tool `writeFile` checks
-    /// what it writes, and [`Session::write_file`] does not.
+    /// Refuses content with a placeholder that a result showed for the value of a variable: the
+    /// file would lose the value. The file may have that very placeholder already. The content may
+    /// be binary, or text of any encoding. The tool `writeFile` checks what it writes, and
+    /// [`Session::write_file`] does not.
     ///
     /// # Errors
-    /// Returns [`ToolError::Failed`] if the text has a placeholder that the file does not have, and
-    /// the session redacts its results.
-    pub async fn check_placeholders(&self, path: &str, text: &str) -> Result<(), ToolError> {
-        if !self.settings.redact || placeholders(text).next().is_none() {
+    /// Returns [`ToolError::Failed`] if the content has a placeholder that the file does not have,
+    /// and the session redacts its results.
+    pub async fn check_placeholders(
+        &self,
+        path: &str,
+        content: impl AsRef<[u8]>,
+    ) -> Result<(), ToolError> {
+        if !self.settings.redact {
+            return Ok(());
+        }
+        let text = ascii_of(content.as_ref());
+        if placeholders(&text).next().is_none() {
             return Ok(());
         }
         let whole = ByteRange { start: 0, end: None };
         let existing = self.read_range(path, whole).await.map(|read| read.bytes);
         let existing = existing.unwrap_or_default();
-        let existing = String::from_utf8_lossy(&existing);
-        let Some(found) = placeholders(text).find(|found| !existing.contains(found)) else {
+        let existing = ascii_of(&existing);
+        let Some(found) = placeholders(&text).find(|found| !existing.contains(found)) else {
             return Ok(());
         };
         let problem = format!(

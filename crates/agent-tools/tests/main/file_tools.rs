@@ -140,12 +140,16 @@ async fn errors_show_the_path_as_it_was_written() {
     for (path, message) in [
         ("./d/../nothing", "cannot open ./d/../nothing: "),
         ("./d", "./d is a directory, not a regular file"),
-        ("./out", "./out leads out of the session directory, or into a loop, through a symlink"),
-        ("./loop", "./loop leads out of the session directory, or into a loop, through a symlink"),
+        ("./out", "./out leads out of the session directory through a symlink"),
+        ("./loop", "./loop leads into a loop of symlinks"),
+        ("./loop/f", "./loop/f leads into a loop of symlinks"),
     ] {
-        let error = session.read_file(path).await.unwrap_err().message();
-        assert!(error.starts_with(message), "{error}");
+        let error = session.read_file(path).await.unwrap_err();
+        assert!(error.message().starts_with(message), "{error}");
     }
+    let error = session.write_file("./loop", b"x").await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidInput);
+    assert_eq!(error.message(), "./loop leads into a loop of symlinks");
     let error = session.write_file("./d", b"x").await.unwrap_err().message();
     assert_eq!(error, "./d is a directory, not a regular file");
 }

@@ -6,6 +6,8 @@ use agent_tools::{
     CallOptions, Edit, FindOptions, GrepOptions, Occurrences, OptionalTool, Session,
     SessionsBuilder, ToolContent, ToolSelection, Toolset,
 };
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
 use crate::fixture::{Fixture, Token};
@@ -88,6 +90,92 @@ async fn files_are_edited_listed_and_searched_within_the_policy() {
     session.call("writeFile", same).await.unwrap();
     let outward = json!({ "path": "out/passwd", "oldString": "root", "newString": "" });
     assert!(error(&session, "editFile", outward).await.contains("leads out of"));
+}
+
+async fn searched(session: &Session, input: Value) -> String {
+    let options: GrepOptions = serde_json::from_value(input).unwrap();
+    session.search_files(&options).await.unwrap().text()
+}
+
+#[tokio::test]
+async fn a_glob_without_a_slash_finds_files_at_any_depth_and_one_without_files_is_named() {
+    let fixture = Fixture::with(with_all);
+    let session = fixture.open("s1").await;
+    let made = "mkdir -p src/a; echo beta > src/a/x.rs; echo beta > y.rs; echo beta > src/z.md";
+    session.bash(made).await.unwrap();
+    let found = async |glob: &str, path: &str| {
+        searched(&session, json!({ "pattern": "beta", "glob": glob, "path": path })).await
+    };
+    assert_eq!(found("*.rs", ".").await, "src/a/x.rs:1:beta\ny.rs:1:beta\n");
+    assert_eq!(found("x.rs", "src").await, "src/a/x.rs:1:beta\n");
+    assert_eq!(found("src/*.md", ".").await, "src/z.md:1:beta\n");
+    assert_eq!(found("a/*.md", ".").await, "no file matches the glob a/*.md\n");
+    let none = json!({ "pattern": "alpha", "glob": "*.rs" });
+    assert_eq!(searched(&session, none).await, "no line matches\n");
+    let mut options = FindOptions::default();
+    options.pattern = Some("*.md".into());
+    let listed = session.find_files(&options).await.unwrap();
+    let note = "*.md is searched in one directory; **/*.md searches those below it too";
+    assert_eq!(listed.text(), format!("no files match\nnote: {note}\n"));
+    options.pattern = Some("**/*.c".into());
+    assert_eq!(session.find_files(&options).await.unwrap().note, None);
+}
+
+#[tokio::test]
+async fn files_that_are_not_searched_or_edited_are_named_with_the_reason_and_a_remedy() {
+    let fixture = Fixture::with(with_all);
+    let session = fixture.open("s1").await;
+    let made = "printf 'bin\\0beta\\n' > bin; cp bin bin2; mkfifo ff; ln -s loop loop; \
+                printf '\\377\\376b\\0e\\0t\\0a\\0\\r\\0\\n\\0' > u16; truncate -s 40000000 large";
+    session.bash(made).await.unwrap();
+    let found =
+        async |path: &str| searched(&session, json!({ "pattern": "beta$", "path": path })).await;
+    let note = "no line matches\nnote: bin is binary and was not searched\n";
+    assert_eq!(found("bin").await, note);
+    assert_eq!(found("u16").await, "u16:1:beta\n");
+    let notes = "note: not searched: 1 file above 32 MiB\nnote: not searched: 2 binary files\n";
+    assert_eq!(found(".").await, format!("u16:1:beta\n{notes}"));
+    for (path, problem) in [
+        ("ff", "grep: ff: it is a FIFO, not a regular file or a directory"),
+        ("loop", "loop leads into a loop of symlinks"),
+        (
+            "large",
+            "grep: large has 40000000 bytes, and files of at most 32 MiB are searched; use bash \
+             with grep",
+        ),
+    ] {
+        let input = json!({ "pattern": "beta", "path": path });
+        assert_eq!(error(&session, "grep", input).await, problem);
+    }
+    let edit = json!({ "path": "large", "oldString": "a", "newString": "b" });
+    let refused = error(&session, "editFile", edit).await;
+    assert!(refused.starts_with("editFile: large has 40000000 bytes, "), "{refused}");
+    assert!(refused.ends_with("use bash with sed or another program"), "{refused}");
+}
+
+#[tokio::test]
+async fn binary_content_with_a_placeholder_is_named_and_cannot_be_written() {
+    let fixture = Fixture::with(with_all);
+    let session = fixture.open("s1").await;
+    let made = "printf 'caf\\351 key=%s\\n' $TOKEN > latin.ini; printf '\\0[redacted:X]' > doc";
+    session.bash(made).await.unwrap();
+    let read = session.read_file("latin.ini").await.unwrap();
+    let note = "[the content has [redacted:NAME] for values of variables: TOKEN; ";
+    assert!(read.text().contains(note), "{}", read.text());
+    let write = async |path: &str, content: &[u8]| {
+        let content = STANDARD.encode(content);
+        let input = json!({ "path": path, "content": content, "encoding": "base64" });
+        session.call("writeFile", input).await.map_err(|error| error.message())
+    };
+    let content = STANDARD.decode(&read.content).unwrap();
+    let wide: Vec<u8> = "a [redacted:T]".encode_utf16().flat_map(u16::to_le_bytes).collect();
+    for (path, content) in [("latin.ini", &content), ("new", &wide)] {
+        let refused = write(path, content).await.unwrap_err();
+        assert!(refused.contains(", which only stands for the value"), "{refused}");
+    }
+    write("doc", b"\xff[redacted:X]").await.unwrap();
+    let kept = session.bash("grep -c key=$TOKEN latin.ini; ls").await.unwrap();
+    assert_eq!(kept.command_stdout(), "1\ndoc\nlatin.ini\n");
 }
 
 #[tokio::test]

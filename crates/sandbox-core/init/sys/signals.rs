@@ -41,9 +41,19 @@ fn events(mask: u64) -> Result<Fd> {
     sys!(signalfd4, -1isize, &raw const mask, 8, 0o4000 | O_CLOEXEC).map(|fd| fd as Fd)
 }
 
-/// Signals that users and their programs send to a command: HUP, INT, QUIT, USR1, USR2, TERM, CONT,
-/// WINCH.
-const FORWARDED_MASK: u64 = 1 | 1 << 1 | 1 << 2 | 1 << 9 | 1 << 11 | 1 << 14 | 1 << 17 | 1 << 27;
+/// Signals that users and their programs send to a command: HUP, INT, QUIT, USR1, USR2, ALRM, TERM,
+/// CONT, WINCH.
+const FORWARDED_MASK: u64 =
+    1 | 1 << 1 | 1 << 2 | 1 << 9 | 1 << 11 | 1 << 13 | 1 << 14 | 1 << 17 | 1 << 27;
+
+/// The forwarded signals that are messages to a program: USR1, USR2, ALRM.
+const MESSAGES_MASK: u64 = 1 << 9 | 1 << 11 | 1 << 13;
+
+/// Blocks the messages, which wait until they can be forwarded. The others still end this process.
+pub fn hold_messages() -> Result<()> {
+    let mask = MESSAGES_MASK;
+    sys!(rt_sigprocmask, 0, &raw const mask, 0, 8).map(drop)
+}
 
 /// Blocks the forwarded signals. Returns a descriptor that receives them.
 pub fn forwarded_signals() -> Result<Fd> {

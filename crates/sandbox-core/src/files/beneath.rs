@@ -84,7 +84,15 @@ fn open_with(
     for _ in 0..RACE_RETRIES {
         match rustix::fs::openat2(&dir, path, flags, mode, resolve) {
             Err(Errno::AGAIN | Errno::INTR) => {}
-            Err(Errno::NOSYS) => return open_by_component(dir, path, flags, mode),
+            Err(Errno::NOSYS) => {
+                let opened = open_by_component(dir, path, flags, mode);
+                // Where the symlink leads is unknown.
+                let follows = !resolve.contains(ResolveFlags::NO_SYMLINKS);
+                return opened.map_err(|errno| match errno {
+                    Errno::LOOP if follows => Errno::XDEV,
+                    errno => errno,
+                });
+            }
             other => return other,
         }
     }

@@ -126,7 +126,7 @@ impl SessionDir {
             Errno::NXIO => {
                 FileError::NotAFile { path: name.to_owned(), found: "a socket or a device" }
             }
-            errno => FileError::beneath("open", name, errno),
+            errno => self.failed("open", name, errno),
         })?;
         let stat = rustix::fs::fstat(&fd).map_err(|errno| FileError::io("inspect", name, errno))?;
         match file_type_name(stat.st_mode) {
@@ -144,7 +144,7 @@ impl SessionDir {
     pub fn open_directory(&self, path: &RelativePath) -> Result<OwnedFd, FileError> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY;
         self.open_beneath(path.as_ref(), flags, Mode::empty())
-            .map_err(|errno| FileError::beneath("open", path.as_ref(), errno))
+            .map_err(|errno| self.failed("open", path.as_ref(), errno))
     }
 
     /// Opens a directory inside the session directory, even if it denies access to its owner. No
@@ -216,7 +216,7 @@ impl SessionDir {
                 Some(found) => Err(FileError::NotAFile { path: asked.to_owned(), found }),
             };
         }
-        Err(FileError::io("resolve", asked, Errno::LOOP))
+        Err(FileError::SymlinkLoop { path: asked.to_owned() })
     }
 
     /// Removes a file or a symlink. Returns `false` if the path is absent.
@@ -235,7 +235,7 @@ impl SessionDir {
                 ) {
                     Ok(fd) => Some(fd),
                     Err(Errno::NOENT | Errno::NOTDIR) => return Ok(false),
-                    Err(errno) => return Err(FileError::beneath("remove", name, errno)),
+                    Err(errno) => return Err(self.failed("remove", name, errno)),
                 }
             }
             None => None,
@@ -259,6 +259,16 @@ impl SessionDir {
         let removed = remove_tree(&self.path);
         let kept = removed.map_err(|error| error.into_file_error(&self.path))?;
         FileError::check_mount_points(&self.path, kept)
+    }
+
+    /// Returns the error of [`SessionDir::open_beneath`].
+    pub(super) fn failed(&self, operation: &'static str, path: &Path, errno: Errno) -> FileError {
+        match errno {
+            Errno::LOOP if self.span != Span::NoSymlinks => {
+                FileError::SymlinkLoop { path: path.to_owned() }
+            }
+            errno => FileError::beneath(operation, path, errno),
+        }
     }
 
     pub(super) fn open_beneath(
@@ -294,7 +304,7 @@ impl SessionDir {
             }
             other => other,
         }
-        .map_err(|errno| FileError::beneath("open", parent.as_ref(), errno))
+        .map_err(|errno| self.failed("open", parent.as_ref(), errno))
     }
 
     /// Returns the target of the symlink `link` in `parent`, resolved as text.

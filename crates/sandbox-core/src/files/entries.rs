@@ -277,7 +277,7 @@ impl SessionDir {
         let asked = path.map_or(Path::new("."), AsRef::as_ref);
         let fd = self
             .open_beneath(asked, OFlags::PATH, Mode::empty())
-            .map_err(|errno| FileError::beneath("find", asked, errno))?;
+            .map_err(|errno| self.failed("find", asked, errno))?;
         Ok(FoundEntry { fd, asked: asked.to_owned() })
     }
 
@@ -292,7 +292,7 @@ impl SessionDir {
         let dir = parent.as_ref().map_or(Path::new("."), AsRef::as_ref);
         let parent = self
             .open_beneath(dir, OFlags::PATH | OFlags::DIRECTORY, Mode::empty())
-            .map_err(|errno| FileError::beneath("find", path.as_ref(), errno))?;
+            .map_err(|errno| self.failed("find", path.as_ref(), errno))?;
         let (name, asked) = (path.file_name().to_owned(), PathBuf::from(path.as_str()));
         Ok(EntryPlace { parent, name, asked })
     }

@@ -29,12 +29,15 @@ pub enum FileError {
         /// The file.
         path: PathBuf,
     },
-    /// A symlink on the path leads out of the session directory, or into a loop of symlinks.
-    #[error(
-        "{} leads out of the session directory, or into a loop, through a symlink",
-        path.display()
-    )]
+    /// A symlink on the path leads out of the session directory.
+    #[error("{} leads out of the session directory through a symlink", path.display())]
     Escapes {
+        /// The path as the caller gave it.
+        path: PathBuf,
+    },
+    /// The symlinks on the path lead to each other.
+    #[error("{} leads into a loop of symlinks", path.display())]
+    SymlinkLoop {
         /// The path as the caller gave it.
         path: PathBuf,
     },
@@ -89,6 +92,8 @@ pub enum FileErrorKind {
     NotFound,
     /// The path leads out of the session directory.
     Escapes,
+    /// The symlinks on the path lead to each other.
+    SymlinkLoop,
     /// The path names something other than a regular file.
     NotAFile,
     /// The file is larger than the caller's limit.
@@ -106,6 +111,7 @@ impl FileError {
     pub fn kind(&self) -> FileErrorKind {
         match self {
             Self::Escapes { .. } => FileErrorKind::Escapes,
+            Self::SymlinkLoop { .. } => FileErrorKind::SymlinkLoop,
             Self::NotAFile { .. } => FileErrorKind::NotAFile,
             Self::TooLarge { .. } => FileErrorKind::TooLarge,
             Self::UnsafeDirectory { .. } | Self::Immutable { .. } => FileErrorKind::Other,
@@ -146,9 +152,10 @@ impl FileError {
         }
     }
 
-    /// Like [`FileError::io`], for calls that resolve the path beneath the session directory.
+    /// Like [`FileError::io`], for calls that resolve the path beneath the session directory and
+    /// follow no symlink.
     ///
-    /// The kernel reports `EXDEV` if a symlink leads out, and `ELOOP` for a magic link
+    /// The kernel reports `EXDEV` if a symlink leads out, and `ELOOP` for one that is not followed
     /// (`openat2(2)`).
     pub(super) fn beneath(operation: &'static str, path: &Path, errno: Errno) -> Self {
         match errno {

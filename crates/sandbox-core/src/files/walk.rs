@@ -71,16 +71,15 @@ impl SessionDir {
     /// absent or not a directory.
     pub fn subtree(&self, path: Option<&RelativePath>) -> Result<Subtree, FileError> {
         let asked = path.map_or(Path::new("."), |path| path.as_ref());
-        let failed = |errno| FileError::beneath("open", asked, errno);
         let flags = OFlags::RDONLY | OFlags::DIRECTORY;
         let dir = match self.open_beneath(asked, flags, Mode::empty()) {
             Ok(dir) => ReadableDirectory::open_beneath(&dir, Path::new("")),
             Err(Errno::ACCESS) => {
                 ReadableDirectory::open_beneath(self, path.map_or(Path::new(""), |_| asked))
             }
-            Err(errno) => Err(errno),
+            Err(errno) => return Err(self.failed("open", asked, errno)),
         };
-        let dir = dir.map_err(failed)?;
+        let dir = dir.map_err(|errno| FileError::beneath("open", asked, errno))?;
         let path = real_path(&dir, asked)?;
         Ok(Subtree { dir, path })
     }

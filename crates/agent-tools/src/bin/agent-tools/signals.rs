@@ -125,6 +125,7 @@ pub(crate) async fn use_session_with_attention(
 #[derive(Debug)]
 pub(crate) struct Attention {
     signals: Signals,
+    messages: Messages,
     /// True if a person can press Ctrl-C again.
     has_keys: bool,
     /// The time of the first signal that asks this process to end.
@@ -136,12 +137,12 @@ pub(crate) struct Attention {
 
 impl Attention {
     fn new() -> io::Result<Self> {
-        let signals = Signals::new()?;
+        let (signals, messages) = (Signals::new()?, Messages::new()?);
         let has_keys = io::stdin().is_terminal();
-        Ok(Self { signals, has_keys, since: None, is_impatient: false, last: None })
+        Ok(Self { signals, messages, has_keys, since: None, is_impatient: false, last: None })
     }
 
-    /// Waits for the next signal.
+    /// Waits for the next signal that ends this process.
     ///
     /// # Cancel safety
     /// No signal is lost.
@@ -151,12 +152,12 @@ impl Attention {
         received
     }
 
-    /// Waits for the next signal, or until a command that was asked to end has had its time.
-    /// Returns `None` in the latter case.
+    /// Waits for the next signal and returns its number, or until a command that was asked to end
+    /// has had its time. Returns `None` in the latter case.
     ///
     /// # Cancel safety
     /// No signal is lost.
-    pub(crate) async fn next_or_late(&mut self) -> Option<Received> {
+    pub(crate) async fn next_or_late(&mut self) -> Option<i32> {
         let late = self.since.filter(|_| !self.is_impatient).map(|since| since + GRACE);
         let is_late = async {
             match late {
@@ -167,8 +168,9 @@ impl Attention {
         tokio::select! {
             received = self.signals.next() => {
                 self.note(received);
-                Some(received)
+                Some(received.number())
             }
+            number = self.messages.next() => Some(number),
             () = is_late => {
                 self.is_impatient = true;
                 None
@@ -258,7 +260,7 @@ pub(crate) enum Received {
 
 impl Received {
     /// Returns the number of the signal (`signal(7)`).
-    pub(crate) fn number(self) -> i32 {
+    fn number(self) -> i32 {
         i32::from(self.code()) - 128
     }
 
@@ -329,6 +331,36 @@ impl Signals {
     /// Waits for another signal after the first one. The end of a terminal sends SIGHUP twice.
     async fn another(&mut self, first: Received) {
         while self.next().await == Received::Hangup && first == Received::Hangup {}
+    }
+}
+
+/// The signals that mean something to some programs, and end nothing here.
+#[derive(Debug)]
+pub(crate) struct Messages {
+    alarm: Signal,
+    first: Signal,
+    second: Signal,
+}
+
+impl Messages {
+    pub(crate) fn new() -> io::Result<Self> {
+        Ok(Self {
+            alarm: signal(SignalKind::alarm())?,
+            first: signal(SignalKind::user_defined1())?,
+            second: signal(SignalKind::user_defined2())?,
+        })
+    }
+
+    /// Waits for the next signal and returns its number.
+    ///
+    /// # Cancel safety
+    /// No signal is lost.
+    pub(crate) async fn next(&mut self) -> i32 {
+        tokio::select! {
+            _ = self.alarm.recv() => SignalKind::alarm().as_raw_value(),
+            _ = self.first.recv() => SignalKind::user_defined1().as_raw_value(),
+            _ = self.second.recv() => SignalKind::user_defined2().as_raw_value(),
+        }
     }
 }
 

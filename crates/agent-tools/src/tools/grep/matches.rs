@@ -1,16 +1,19 @@
 //! The search of one file after another, within the limits of a result.
 
+use std::borrow::Cow;
 use std::io;
 use std::ops::Range;
 
-use grep_matcher::Matcher;
+use grep_matcher::{LineTerminator, Matcher};
 use grep_regex::RegexMatcher;
 use grep_searcher::{
-    BinaryDetection, Searcher, SearcherBuilder, Sink, SinkContext, SinkContextKind, SinkMatch,
+    BinaryDetection, Searcher, SearcherBuilder, Sink, SinkContext, SinkContextKind, SinkFinish,
+    SinkMatch,
 };
 
+use super::expression::Expression;
 use super::output::{FoundLine, FoundLines};
-use crate::printable::counted;
+use crate::printable::{Printable, counted};
 use crate::redaction::Redaction;
 
 /// The maximum length of a shown line, in UTF-16 units.
@@ -29,8 +32,9 @@ const MARK: &[u8] = b"\xef\xbb\xbf";
 /// A search with its result so far.
 #[derive(Debug)]
 pub(super) struct Search<'s> {
-    regex: &'s RegexMatcher,
-    searcher: Searcher,
+    expression: &'s Expression,
+    /// The searchers of `expression`, for files without and with CRLF.
+    searchers: [Searcher; 2],
     /// The number of lines that may still match.
     left: usize,
     /// The length that the lines may still have, in UTF-16 units.
@@ -38,31 +42,43 @@ pub(super) struct Search<'s> {
     redaction: Redaction<'s>,
     /// The number of files that were too large.
     large: usize,
+    /// The number of binary files.
+    binary: usize,
+    /// The number of binary files with lines that match in front of the binary content.
+    partly_binary: usize,
     found: FoundLines,
 }
 
 impl<'s> Search<'s> {
     pub(super) fn new(
-        regex: &'s RegexMatcher,
+        expression: &'s Expression,
         context: usize,
         limit: usize,
         redaction: Redaction<'s>,
     ) -> Self {
-        let mut searcher = SearcherBuilder::new();
-        searcher
-            .binary_detection(BinaryDetection::quit(0))
-            // The places of lines are those in the file, so its bytes are searched as they are.
-            .bom_sniffing(false)
-            .multi_line(regex.line_terminator().is_none())
-            .before_context(context)
-            .after_context(context);
+        let Expression { plain, crlf } = expression;
+        let searchers = [(plain, LineTerminator::byte(b'\n')), (crlf, LineTerminator::crlf())];
+        let searchers = searchers.map(|(regex, end)| {
+            let mut searcher = SearcherBuilder::new();
+            searcher
+                .binary_detection(BinaryDetection::quit(0))
+                // The places of lines are those in the text, so its bytes are searched as they are.
+                .bom_sniffing(false)
+                .line_terminator(regex.line_terminator().unwrap_or(end))
+                .multi_line(regex.line_terminator().is_none())
+                .before_context(context)
+                .after_context(context);
+            searcher.build()
+        });
         Self {
-            regex,
-            searcher: searcher.build(),
+            expression,
+            searchers,
             left: limit,
             units: MAX_UNITS,
             redaction,
             large: 0,
+            binary: 0,
+            partly_binary: 0,
             found: FoundLines::default(),
         }
     }
@@ -79,13 +95,22 @@ impl<'s> Search<'s> {
 
     /// Searches the content of a file.
     pub(super) fn file(&mut self, path: &str, content: &[u8]) {
+        let content = &*decoded(content);
         // The mark in front of a text is not part of its first line.
         let start = if content.starts_with(MARK) { MARK.len() } else { 0 };
+        let Expression { plain, crlf } = self.expression;
+        let [of_plain, of_crlf] = &mut self.searchers;
+        let (regex, searcher) = if has_crlf(content) { (crlf, of_crlf) } else { (plain, of_plain) };
+        let lines = Vec::new();
         let mut lines =
-            Lines { regex: self.regex, start, left: self.left, lines: Vec::new(), more: false };
+            Lines { regex, start, left: self.left, lines, more: false, is_binary: false };
         // Reading memory cannot fail, and the sink does not.
-        let _ = self.searcher.search_slice(self.regex, &content[start..], &mut lines);
-        let Lines { left, lines, more, .. } = lines;
+        let _ = searcher.search_slice(regex, &content[start..], &mut lines);
+        let Lines { left, lines, more, is_binary, .. } = lines;
+        if is_binary {
+            let counter = if lines.is_empty() { &mut self.binary } else { &mut self.partly_binary };
+            *counter += 1;
+        }
         // A file of which no line fits any more has `more` alone.
         self.found.truncated |= more;
         if lines.is_empty() {
@@ -98,7 +123,10 @@ impl<'s> Search<'s> {
         let mut path = path.to_owned();
         self.redaction.apply(&mut path);
         for line in lines {
-            let text = self.text(content, &line.shown, has_values);
+            let mut text = self.text(content, &line.shown, has_values);
+            if line.is_cut {
+                text.insert(0, '…');
+            }
             let units = path.encode_utf16().count() + text.encode_utf16().count();
             let Some(units) = self.units.checked_sub(units) else {
                 self.found.truncated = true;
@@ -110,10 +138,31 @@ impl<'s> Search<'s> {
         }
     }
 
-    pub(super) fn finish(mut self) -> FoundLines {
+    /// Returns the result. `named` is the path of the file, if the input names one.
+    pub(super) fn finish(mut self, named: Option<&str>) -> FoundLines {
+        let files = |count, of: &str| format!("{} {of}", counted(count, "file"));
+        let name = |mut path: String| {
+            self.redaction.apply(&mut path);
+            Printable(&path).to_string()
+        };
+        let named = named.map(str::to_owned).map(name);
+        let notes = &mut self.found.notes;
         if self.large > 0 {
-            let files = counted(self.large, "file");
-            self.found.notes.push(format!("not searched: {files} above 32 MiB"));
+            notes.push(format!("not searched: {}", files(self.large, "above 32 MiB")));
+        }
+        match &named {
+            Some(path) if self.binary > 0 => {
+                notes.push(format!("{path} is binary and was not searched"));
+            }
+            None if self.binary > 0 => {
+                let binary = counted(self.binary, "binary file");
+                notes.push(format!("not searched: {binary}"));
+            }
+            _ => {}
+        }
+        if self.partly_binary > 0 {
+            let files = named.unwrap_or_else(|| files(self.partly_binary, "with matches"));
+            notes.push(format!("not searched to the end: {files}, because of binary content"));
         }
         self.found.redacted = self.redaction.into_names();
         self.found
@@ -137,6 +186,8 @@ struct Line {
     number: u64,
     /// The bytes of the line that are shown.
     shown: Range<usize>,
+    /// True if the bytes do not begin the line.
+    is_cut: bool,
     is_context: bool,
 }
 
@@ -149,6 +200,8 @@ struct Lines<'r> {
     lines: Vec<Line>,
     /// Set if the search ended because there are enough lines.
     more: bool,
+    /// Set if the search ended at a NUL byte.
+    is_binary: bool,
 }
 
 impl Lines<'_> {
@@ -156,10 +209,29 @@ impl Lines<'_> {
         let offset = usize::try_from(offset).map_or(usize::MAX, |offset| self.start + offset);
         let text = bytes.strip_suffix(b"\n").unwrap_or(bytes);
         let text = text.strip_suffix(b"\r").unwrap_or(text);
-        let shown = offset + start_of_character(text, from)..offset + text.len();
-        let is_context = false;
-        self.lines.push(Line { number: number.unwrap_or(0), shown, is_context });
+        let start = start_of_character(text, from);
+        let shown = offset + start..offset + text.len();
+        let (number, is_cut) = (number.unwrap_or(0), start > 0);
+        self.lines.push(Line { number, shown, is_cut, is_context: false });
     }
+}
+
+fn has_crlf(content: &[u8]) -> bool {
+    content.contains(&b'\r') && content.windows(2).any(|pair| pair == b"\r\n")
+}
+
+/// Returns the text of a file in UTF-16 that begins with a byte order mark, and the content of any
+/// other file as it is.
+fn decoded(content: &[u8]) -> Cow<'_, [u8]> {
+    let of_pair = match content {
+        [0xff, 0xfe, ..] => u16::from_le_bytes,
+        [0xfe, 0xff, ..] => u16::from_be_bytes,
+        _ => return Cow::Borrowed(content),
+    };
+    let units = content[2..].chunks(2).map(|pair| pair.try_into().map_or(0xfffd, of_pair));
+    let characters = char::decode_utf16(units);
+    let text: String = characters.map(|it| it.unwrap_or(char::REPLACEMENT_CHARACTER)).collect();
+    Cow::Owned(text.into_bytes())
 }
 
 /// Returns the first byte of the character at `at`, in a text that should be UTF-8.
@@ -191,6 +263,11 @@ impl Sink for Lines<'_> {
         Ok(true)
     }
 
+    fn finish(&mut self, _searcher: &Searcher, finish: &SinkFinish) -> io::Result<()> {
+        self.is_binary = finish.binary_byte_offset().is_some();
+        Ok(())
+    }
+
     fn context(&mut self, _searcher: &Searcher, line: &SinkContext<'_>) -> io::Result<bool> {
         if self.left == 0 && *line.kind() != SinkContextKind::After {
             self.more = true;
@@ -209,20 +286,28 @@ mod tests {
     use secrets::{Redactor, SecretString};
 
     use super::*;
-    use crate::tools::grep::{GrepOptions, compile as compile_options};
+    use crate::tools::grep::GrepOptions;
 
-    fn compile(pattern: &str) -> Result<RegexMatcher, crate::tool_error::ToolError> {
-        compile_options(&GrepOptions::new(pattern))
+    fn compile(pattern: &str) -> Expression {
+        Expression::compile(&GrepOptions::new(pattern)).unwrap()
+    }
+
+    #[track_caller]
+    fn check_pattern(pattern: &str, content: &[u8], expected: &str) {
+        let expression = compile(pattern);
+        let mut search = Search::new(&expression, 0, 9, Redaction::new(None));
+        search.file("f", content);
+        assert_eq!(search.finish(None).text(), expected, "{pattern}");
     }
 
     #[track_caller]
     fn check(content: &[u8], context: usize, limit: usize, expected: &str) -> FoundLines {
         let value = SecretString::from("hunter2\nhunter3");
         let redactor = Redactor::of([("TOKEN", &value)]);
-        let regex = compile("fn|hunter2").unwrap();
+        let regex = compile("fn|hunter2");
         let mut search = Search::new(&regex, context, limit, Redaction::new(Some(&redactor)));
         search.file("f", content);
-        let found = search.finish();
+        let found = search.finish(None);
         assert_eq!(found.text(), expected);
         found
     }
@@ -235,37 +320,44 @@ mod tests {
         let more = "there may be more: name a file or a directory, or raise the limit\n";
         assert!(check(b"fn a\nfn b", 0, 1, &format!("f:1:fn a\n{more}")).truncated);
         assert!(!check(b"fn a\nfn b", 0, 2, "f:1:fn a\nf:2:fn b\n").truncated);
-        check(b"fn\0a\n", 0, 9, "no line matches\n");
+        let binary = "no line matches\nnote: not searched: 1 binary file\n";
+        check(b"fn\0a\n", 0, 9, binary);
     }
 
     #[test]
     fn a_limit_that_ends_with_a_file_tells_of_the_next_one() {
-        let regex = compile("fn").unwrap();
+        let regex = compile("fn");
         let mut search = Search::new(&regex, 0, 1, Redaction::new(None));
         search.file("a", b"fn");
         search.file("b", b"x");
         assert!(!search.is_full());
         search.file("c", b"fn");
         assert!(search.is_full());
-        let found = search.finish();
+        let found = search.finish(None);
         assert_eq!((found.lines.len(), found.files), (1, 1));
     }
 
     #[test]
     fn a_byte_order_mark_moves_no_line() {
         check(b"\xef\xbb\xbffn a\nx\nfn b\n", 0, 9, "f:1:fn a\nf:3:fn b\n");
-        let wide: Vec<u8> =
-            "\u{feff}\u{6f22}fn\n".encode_utf16().flat_map(u16::to_le_bytes).collect();
-        check(&wide, 0, 9, "no line matches\n");
+        let wide = |to_bytes: fn(u16) -> [u8; 2], text: &str| -> Vec<u8> {
+            text.encode_utf16().flat_map(to_bytes).collect()
+        };
+        for to_bytes in [u16::to_le_bytes, u16::to_be_bytes] {
+            let text = wide(to_bytes, "\u{feff}x\r\n\u{6f22}fn\r\nfn hunter2\nhunter3");
+            check(&text, 0, 9, "f:2:\u{6f22}fn\nf:3:fn [redacted:TOKEN]\n");
+        }
+        let binary = "no line matches\nnote: not searched: 1 binary file\n";
+        check(&wide(u16::to_le_bytes, "\u{feff}fn\0"), 0, 9, binary);
     }
 
     #[test]
     fn an_expression_with_a_line_break_matches_over_lines() {
         let find = |pattern: &str, limit: usize| {
-            let regex = compile(pattern).unwrap();
+            let regex = compile(pattern);
             let mut search = Search::new(&regex, 0, limit, Redaction::new(None));
             search.file("f", b"a\nfn b\n  c\n\nfn d\n\ne\n");
-            search.finish().text()
+            search.finish(None).text()
         };
         assert_eq!(find(r"fn b\n\s+c$", 9), "f:2:fn b\nf:3:  c\n");
         assert_eq!(find("^fn .\n\n", 9), "f:5:fn d\nf:6:\n");
@@ -285,7 +377,34 @@ mod tests {
     #[test]
     fn a_long_line_shows_the_part_with_the_match() {
         let line = format!("{}fn{}", "é".repeat(1_000), "x".repeat(1_000));
-        let shown = format!("f:1:{}fn{}…\n", "é".repeat(50), "x".repeat(348));
+        let shown = format!("f:1:…{}fn{}…\n", "é".repeat(50), "x".repeat(348));
         check(line.as_bytes(), 0, 9, &shown);
+    }
+
+    #[test]
+    fn a_named_binary_file_and_one_with_matches_in_front_are_named_in_a_note() {
+        let expression = compile("fn");
+        let note = |content: &[u8]| {
+            let mut search = Search::new(&expression, 0, 9, Redaction::new(None));
+            search.file("d/\u{1b}", content);
+            search.finish(Some("d/\u{1b}")).notes
+        };
+        assert_eq!(note(b"fn\0"), ["d/\\u{1b} is binary and was not searched"]);
+        assert!(note(b"x").is_empty());
+        let late = [b"fn\n".as_slice(), &[b'x'; 1 << 20], b"\nfn\0"].concat();
+        let expected = "not searched to the end: d/\\u{1b}, because of binary content";
+        assert_eq!(note(&late), [expected]);
+    }
+
+    #[test]
+    fn the_end_of_a_line_is_before_a_carriage_return_in_files_with_crlf() {
+        let crlf = b"beta\r\nbeta b\r\n\r\nc\rd\r\n";
+        check_pattern("beta$", crlf, "f:1:beta\n");
+        check_pattern("^$", crlf, "f:3:\n");
+        check_pattern(r"^beta\r$", crlf, "f:1:beta\n");
+        check_pattern(r"^beta\r\nbeta", crlf, "f:1:beta\nf:2:beta b\n");
+        check_pattern(r" b$(\r\n)+^c", crlf, "f:2:beta b\nf:3:\nf:4:c\\rd\n");
+        check_pattern("^d|c$|c.d", b"c\rd\n", "f:1:c\\rd\n");
+        check_pattern("^d|c$", b"c\rd\n", "no line matches\n");
     }
 }

@@ -24,6 +24,9 @@ pub struct FoundLines {
     /// Names of the variables whose values `[redacted:NAME]` replaces.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub redacted: Vec<String>,
+    /// The glob of the search, if no file matches it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unmatched_glob: Option<String>,
     /// The reasons for which lines may be missing.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,
@@ -37,7 +40,8 @@ pub struct FoundLine {
     pub path: String,
     /// The number of the line, counted from 1.
     pub line: u64,
-    /// The text of the line, or the part of a long line where the match begins.
+    /// The text of the line, or the part of a long line where the match begins, with `…` in the
+    /// place of each part that is left out.
     pub text: String,
     /// True for a line near a match that does not match itself.
     #[serde(default, skip_serializing_if = "is_false")]
@@ -61,7 +65,9 @@ impl FoundLines {
             let _ = writeln!(text, "{path}{sign}{line}{sign}{}", printable_lines(&found.text));
             last = Some(found);
         }
-        if self.lines.is_empty() {
+        if let Some(glob) = &self.unmatched_glob {
+            let _ = writeln!(text, "no file matches the glob {}", Printable(glob));
+        } else if self.lines.is_empty() {
             text.push_str("no line matches\n");
         }
         if self.truncated {
@@ -92,6 +98,10 @@ pub(super) fn schema() -> Value {
             "files": { "type": "integer", "minimum": 0 },
             "truncated": { "type": "boolean" },
             "redacted": texts,
+            "unmatchedGlob": {
+                "type": "string",
+                "description": "The glob, if no file matches it",
+            },
             "notes": texts,
         }),
         &["lines", "files"],

@@ -78,14 +78,22 @@ impl ReadFileOutput {
             total_bytes,
             next_line,
             next_byte,
-            // The placeholders say it.
-            redacted: _,
+            redacted,
             unconfirmed,
         } = self;
         let mut notes = String::new();
         if encoding.is_some() && self.image().is_none() {
             let kind = media_type.as_deref().unwrap_or("binary content");
             let _ = writeln!(notes, "[base64 of {}]", Printable(kind));
+        }
+        // The placeholders of a text say it.
+        if encoding.is_some() && !redacted.is_empty() {
+            let _ = writeln!(
+                notes,
+                "[the content has [redacted:NAME] for values of variables: {}; it cannot be \
+                 written back, so change the file with a command]",
+                redacted.join(", ")
+            );
         }
         let lines = total_lines.map(|count| counted(count, "line"));
         let bytes = total_bytes.map(|count| counted(count, "byte"));

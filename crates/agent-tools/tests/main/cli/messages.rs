@@ -279,8 +279,15 @@ fn a_request_that_cannot_begin_leaves_no_session() {
     }
     let ran = cli.run(&["ls", "f/"]);
     assert!(ran.code == 1 && ran.stderr.contains("f/ is not a directory"), "{}", ran.stderr);
-    let ran = cli.run(&["write-file", "g", "--content", "a [redacted:TOKEN]"]);
-    assert!(ran.code == 1 && ran.stderr.contains("only stands for"), "{}", ran.stderr);
+    for content in ["a [redacted:TOKEN]", "\0 [redacted:TOKEN]"] {
+        let ran = cli.run_with(&["write-file", "g"], content);
+        assert!(ran.code == 1 && ran.stderr.contains("only stands for"), "{}", ran.stderr);
+    }
+    let input = cli.dir().join("input");
+    std::fs::write(&input, b"\xff [redacted:TOKEN]").unwrap();
+    let mut command = cli.command(&["write-file", "g"]);
+    let ran = command.stdin(std::fs::File::open(&input).unwrap()).output().unwrap();
+    assert!(String::from_utf8_lossy(&ran.stderr).contains("only stands for"), "{ran:?}");
     assert_eq!(cli.run(&["ls"]).ok().stdout, "f\n");
 
     cli.run(&["session", "delete", "default", "--yes"]).ok();

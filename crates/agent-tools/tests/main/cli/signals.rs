@@ -89,6 +89,31 @@ fn a_signal_ends_a_command_that_another_process_runs_and_prints_its_output() {
 }
 
 #[test]
+fn signals_that_are_messages_reach_the_command_and_end_nothing_else() {
+    let script = "for s in USR1 USR2 ALRM; do trap \"echo $s; > got\" $s; done; > begun; \
+                  until [ -e got ]; do sleep 0.01; done; exit 4";
+    for subcommand in ["bash", "wrap"] {
+        for (signal, name) in
+            [(Signal::USR1, "USR1\n"), (Signal::USR2, "USR2\n"), (Signal::ALARM, "ALRM\n")]
+        {
+            let cli = Cli::new();
+            let mut command = cli.command(&[subcommand, script]);
+            command.stdin(Stdio::null()).stdout(Stdio::piped());
+            let child = command.spawn().unwrap();
+            let begun = Instant::now();
+            while !cli.home().join("sessions/default/begun").exists() {
+                assert!(begun.elapsed() < Duration::from_secs(60), "the command begins");
+                std::thread::yield_now();
+            }
+            kill_process(Pid::from_child(&child), signal).unwrap();
+            let output = child.wait_with_output().unwrap();
+            assert_eq!(output.status.code(), Some(4), "{subcommand} {name}: {output:?}");
+            assert!(output.stdout.starts_with(name.as_bytes()), "{subcommand}: {output:?}");
+        }
+    }
+}
+
+#[test]
 fn a_signal_that_the_parent_ignores_is_ignored() {
     let cli = Cli::new();
     let script = "touch begun; while [ -e begun ]; do sleep 0.01; done; echo end";

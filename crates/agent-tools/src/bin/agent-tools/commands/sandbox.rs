@@ -315,6 +315,7 @@ fn receive_signals() -> Result<UnboundedReceiver<i32>, Failure> {
         SignalKind::interrupt(),
         SignalKind::quit(),
         SignalKind::terminate(),
+        SignalKind::alarm(),
         SignalKind::user_defined1(),
         SignalKind::user_defined2(),
         SignalKind::window_change(),

@@ -31,9 +31,10 @@ const PART_BYTES: u64 = 8 << 20;
 pub(crate) enum ToolCommand {
     /// Run a bash command in a session and exit with its code (124: timeout, 125: not run).
     ///
-    /// The command gets the standard input and the signals of this process. Its output is passed on
-    /// byte for byte while it runs, with `[redacted:NAME]` for the values of variables. Notes about
-    /// changed files and refusals follow on standard error. With --json, the result is one object.
+    /// The command gets the standard input of this process, and its signals HUP, INT, QUIT, TERM,
+    /// ALRM, USR1 and USR2. Its output is passed on byte for byte while it runs, with
+    /// `[redacted:NAME]` for the values of variables. Notes about changed files and refusals follow
+    /// on standard error. With --json, the result is one object, and signals end the command.
     #[command(after_help = "Examples:\n  $ agent-tools bash 'echo hello > greeting.txt; ls'\n  \
                             $ agent-tools bash --session other --timeout 600 'sleep 0.1'\n  \
                             $ echo hello | agent-tools bash 'cat > greeting.txt'")]
@@ -155,10 +156,8 @@ async fn write_file(context: &Context, args: WriteFile) -> Result<ExitCode, Fail
     use_session(OnSignal::Kill, context.open_for_files(&args.session), async |session| {
         check_lasts(context, session, &args.path)?;
         // A placeholder in the place of a value would lose the value.
-        if let Ok(text) = std::str::from_utf8(&content) {
-            let checked = session.check_placeholders(&args.path, text).await;
-            checked.map_err(Failure::failed)?;
-        }
+        let checked = session.check_placeholders(&args.path, &content).await;
+        checked.map_err(Failure::failed)?;
         let output = session.write_file(&args.path, &content).await.map_err(Failure::failed)?;
         context.print(&output, || {
             outln!("{}", output.url.as_deref().unwrap_or(&output.path));

@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use agent_tools::{PendingGroup, Session, SessionsBuilder};
 use clap::Args;
+use sandbox_core::internal::signal_child;
 use serde_json::json;
 use tokio::process::Command;
 
@@ -16,7 +17,7 @@ use crate::context::Context;
 use crate::failure::Failure;
 use crate::options::SessionArgs;
 use crate::output::{errln, outln};
-use crate::signals::{OnSignal, use_session};
+use crate::signals::{Messages, OnSignal, use_session};
 
 /// The shell that runs the line of a wrapped command.
 const SHELL: [&str; 2] = ["/bin/sh", "-c"];
@@ -51,7 +52,8 @@ pub(crate) async fn run(context: &Context, args: WrapArgs) -> Result<ExitCode, F
     let TimeArgs { timeout, linger } = args.times;
     let settings = |builder: SessionsBuilder| builder.timeout(timeout).linger(linger);
     let open = context.open_with(&args.session, settings);
-    use_session(OnSignal::Kill, open, async |session| {
+    let mut messages = Messages::new().map_err(Failure::not_run)?;
+    use_session(OnSignal::Kill, open, async move |session| {
         if args.print && !session.is_served_elsewhere() {
             return Err(Failure::not_run_text(
                 "no other process has the session open, so the line would not work; start \
@@ -64,10 +66,20 @@ pub(crate) async fn run(context: &Context, args: WrapArgs) -> Result<ExitCode, F
             context.print(&json!({ "argv": argv, "command": line }), || outln!("{line}"))?;
             return Ok(ExitCode::SUCCESS);
         }
+        // The client of the command takes the place of the shell, and passes on signals.
         let mut child = Command::new(SHELL[0]);
-        child.arg(SHELL[1]).arg(&line).kill_on_drop(true);
+        child.arg(SHELL[1]).arg(format!("exec {line}")).kill_on_drop(true);
         let begun = Instant::now();
-        let status = child.status().await.map_err(Failure::not_run)?;
+        let mut child = child.spawn().map_err(Failure::not_run)?;
+        let status = loop {
+            tokio::select! {
+                status = child.wait() => break status.map_err(Failure::not_run)?,
+                number = messages.next() => {
+                    // One that has just ended needs no signal.
+                    let _ = child.id().map(|id| signal_child(id, number));
+                }
+            }
+        };
         report_files(session).await;
         if status.code() == Some(TIMED_OUT) && begun.elapsed() >= timeout {
             let limit = timeout.as_secs_f64();

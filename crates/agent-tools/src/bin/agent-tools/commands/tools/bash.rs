@@ -201,7 +201,7 @@ pub(super) async fn attend(
                 error => Failure::not_run(error),
             }),
             received = attention.next_or_late() => match received {
-                Some(received) => control.signal(received.number()),
+                Some(number) => control.signal(number),
                 None => control.kill(),
             },
         }

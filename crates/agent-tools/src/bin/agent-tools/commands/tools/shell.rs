@@ -74,7 +74,7 @@ pub(super) async fn run(context: &Context, args: Shell) -> Result<ExitCode, Fail
                     let _ = process.resize(RawTerminal::size_of(stdin()));
                 }
                 received = attention.next_or_late() => match received {
-                    Some(received) => process.signal(match received.number() {
+                    Some(number) => process.signal(match number {
                         // An interactive bash ignores it.
                         TERMINATE if is_shell => HANG_UP,
                         number => number,
