@@ -142,19 +142,23 @@ fn denied_path(
             (at.to_string_lossy().into_owned(), access, reason)
         })
     };
-    let found = paths().find_map(|at| judged(&at));
-    if found.is_some() || failed != FailedAccess::Replace {
-        return found;
-    }
     let inside = |at: PathBuf| judged(&judge.protected_inside(&at)?);
-    let alone = |at: PathBuf| {
-        let Reason { remedy, .. } = above(&at).filter(|_| at.is_file())?;
+    // Read-only directories make such an access fail before the file itself is looked at.
+    let alone = |at: &Path| {
+        let Reason { remedy, .. } = above(at).filter(|_| at.is_file())?;
         let rule = "it may be written, but its directory may not, which moving, removing or \
                     replacing it takes";
         let reason = Reason { rule: rule.to_owned(), remedy };
         Some((at.to_string_lossy().into_owned(), "write", reason))
     };
-    paths().find_map(inside).or_else(|| paths().find_map(alone))
+    match failed {
+        FailedAccess::Rename => paths().find_map(|at| judged(&at).or_else(|| alone(&at))),
+        FailedAccess::Replace => paths()
+            .find_map(|at| judged(&at))
+            .or_else(|| paths().find_map(inside))
+            .or_else(|| paths().find_map(|at| alone(&at))),
+        _ => paths().find_map(|at| judged(&at)),
+    }
 }
 
 /// Returns the directories that a script may change to, the last one first, and then `dir`: the
@@ -315,10 +319,17 @@ mod tests {
         }
         let file = tempfile::NamedTempFile::new().unwrap();
         let path = file.path().display();
-        let busy = format!("rm: cannot remove '{path}': Device or resource busy");
-        let denial = find(&busy, "", Path::new("/s/dir"), &Named).remove(0);
         let remedy = format!("open {}", file.path().parent().unwrap().display());
-        assert_eq!((denial.target, denial.remedy), (path.to_string(), Some(remedy)));
+        for line in [
+            format!("rm: cannot remove '{path}': Device or resource busy"),
+            format!("rm: cannot remove '{path}': Read-only file system"),
+            format!(
+                "mv: move failed: '/usr/f' to '{path}'; cannot replace it: Read-only file system"
+            ),
+        ] {
+            let denial = find(&line, "", Path::new("/s/dir"), &Named).remove(0);
+            assert_eq!((denial.target, denial.remedy.as_ref()), (path.to_string(), Some(&remedy)));
+        }
     }
 
     /// A policy that protects `/usr` and directories of temporary files, with remedies by path.
