@@ -4,6 +4,7 @@ use super::exchange::Exchange;
 use super::{Scope, refuse};
 use crate::denial::Denial;
 use crate::event::Outcome;
+use crate::judge::Content;
 
 impl Exchange {
     /// Records that the client has sent what is no request. Returns the answer, unless an earlier
@@ -20,10 +21,11 @@ impl Exchange {
         let Scope::Fixed(target, _) = &self.scope else {
             return (is_first && is_head).then(|| refuse::unread_by_proxy(&problem));
         };
-        let denial = if is_late {
-            Denial::UnfinishedMessage
-        } else {
-            Denial::UnreadableRequest { problem, port: target.port }
+        let denial = match self.session.judge_target(target, Content::Http) {
+            // No request would reach the host.
+            Err(denied) => denied,
+            Ok(_) if is_late => Denial::UnfinishedMessage,
+            Ok(_) => Denial::UnreadableRequest { problem, port: target.port },
         };
         match &*self.kept.lock().await {
             // The connection that the tunnel has opened is the refused one.

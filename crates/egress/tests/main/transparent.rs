@@ -165,6 +165,12 @@ async fn captured_requests_are_forwarded_or_refused_in_http() {
         };
         assert!(answer.contains(&format!("Rule: {denial}\n")), "{denial}: {answer}");
     }
+    // No valid request would reach a denied host either.
+    let mut client = session.connect("denied.test").await;
+    client.write_all(b"QUIT\r\n\r\n").await.unwrap();
+    let answer = rest(&mut client).await;
+    let expected = "HTTP/1.1 403 Forbidden\r\n";
+    assert!(answer.starts_with(expected) && answer.contains("allowedDomains"), "{answer}");
     assert_eq!(origin.connections(), 2);
 }
 
