@@ -261,6 +261,8 @@ pub(super) fn parse_file_glob(tool: &'static str, glob: &str) -> Result<GlobMatc
     if glob.contains('/') {
         parse_glob(tool, glob)
     } else {
+        // An error has the glob as it was written.
+        parse_glob(tool, glob)?;
         parse_glob(tool, &format!("**/{glob}"))
     }
 }

@@ -150,16 +150,7 @@ async fn captured_requests_are_forwarded_or_refused_in_http() {
         assert!(answer.contains(reason), "{line:?}: {answer}");
         let remedy = "\nRemedy: send valid HTTP or use TLS; other protocols need another port\n";
         assert!(answer.ends_with(remedy), "{line:?}: {answer}");
-        let recorded = async {
-            loop {
-                let events = session.network.events_since(mark);
-                if !events.is_empty() {
-                    return events;
-                }
-                tokio::task::yield_now().await;
-            }
-        };
-        let outcomes = soon(recorded).await;
+        let outcomes = session.network.events_since(mark);
         let [NetworkEvent { outcome: Outcome::Denied(denial), .. }] = &outcomes[..] else {
             panic!("{line:?}: {outcomes:?}")
         };

@@ -32,9 +32,10 @@ pub(crate) enum ToolCommand {
     /// Run a bash command in a session and exit with its code (124: timeout, 125: not run).
     ///
     /// The command gets the standard input of this process, and its signals HUP, INT, QUIT, TERM,
-    /// ALRM, USR1 and USR2. Its output is passed on byte for byte while it runs, with
-    /// `[redacted:NAME]` for the values of variables. Notes about changed files and refusals follow
-    /// on standard error. With --json, the result is one object, and signals end the command.
+    /// ALRM, USR1 and USR2, in all of its processes. Its output is passed on byte for byte while it
+    /// runs, with `[redacted:NAME]` for the values of variables. Notes about changed files and
+    /// refusals follow on standard error. With --json, the result is one object, and signals end
+    /// the command.
     #[command(after_help = "Examples:\n  $ agent-tools bash 'echo hello > greeting.txt; ls'\n  \
                             $ agent-tools bash --session other --timeout 600 'sleep 0.1'\n  \
                             $ echo hello | agent-tools bash 'cat > greeting.txt'")]

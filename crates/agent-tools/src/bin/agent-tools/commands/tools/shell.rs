@@ -24,6 +24,8 @@ const SHELL: &str = "exec \"$SHELL\" -i";
 /// `SIGHUP` and `SIGTERM` (`signal(7)`).
 const HANG_UP: i32 = 1;
 const TERMINATE: i32 = 15;
+/// The exit code of a shell that the latter has ended.
+const TERMINATED: u8 = 143;
 
 #[derive(Args, Debug)]
 pub(crate) struct Shell {
@@ -67,6 +69,7 @@ pub(super) async fn run(context: &Context, args: Shell) -> Result<ExitCode, Fail
         let shown = process.take_stdout().map(|output| tokio::spawn(show_all(output)));
         // The size may have changed before its signal was handled.
         let _ = process.resize(RawTerminal::size_of(stdin()));
+        let mut is_terminated = false;
         let ended = loop {
             tokio::select! {
                 ended = process.wait() => break ended,
@@ -74,11 +77,12 @@ pub(super) async fn run(context: &Context, args: Shell) -> Result<ExitCode, Fail
                     let _ = process.resize(RawTerminal::size_of(stdin()));
                 }
                 received = attention.next_or_late() => match received {
-                    Some(number) => process.signal(match number {
-                        // An interactive bash ignores it.
-                        TERMINATE if is_shell => HANG_UP,
-                        number => number,
-                    }),
+                    // An interactive bash ignores it.
+                    Some(TERMINATE) if is_shell => {
+                        is_terminated = true;
+                        process.signal(HANG_UP);
+                    }
+                    Some(number) => process.signal(number),
                     None => process.kill(),
                 },
             }
@@ -92,6 +96,9 @@ pub(super) async fn run(context: &Context, args: Shell) -> Result<ExitCode, Fail
         drop(raw);
         let output = ended.map_err(Failure::not_run)?;
         show_rest(session, &output);
+        if is_terminated {
+            return Ok(ExitCode::from(TERMINATED));
+        }
         Ok(attention.code().map_or_else(|| code(&output), ExitCode::from))
     })
     .await
