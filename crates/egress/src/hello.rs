@@ -210,6 +210,7 @@ pub(crate) mod tests {
             let at = at.index(bytes.len());
             bytes[at] = byte;
             read(&bytes);
+            let _ = server_name::raw(&bytes);
         }
     }
 }
