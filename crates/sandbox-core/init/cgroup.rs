@@ -12,8 +12,10 @@
 //!
 //! A worker shares the group of its commands, which saves them the cost of a group. Therefore the
 //! group is not killed as a whole when memory runs out (`memory.oom.group`). The kernel kills the
-//! largest process, which is never the worker while the shell runs. The worker notices, and kills
-//! the rest.
+//! largest process, which is hardly ever the worker while the shell runs. The worker notices, and
+//! kills the rest. Files in `/tmp` stay, so the memory may still be used up when no other process
+//! is left to kill. Messages and open files of the worker count too, so it first makes room for
+//! itself.
 
 use core::cell::Cell;
 
@@ -25,6 +27,9 @@ use crate::wire;
 
 /// Interval of the check for used processor time, if the time is limited.
 const TIME_CHECK_MS: i32 = 50;
+/// Memory that a worker has for itself after a command has used up its own: many times what it
+/// needs to kill the processes and to report.
+const ROOM_BYTES: u64 = 1 << 20;
 /// Highest limit that the kernel accepts (`PID_MAX_LIMIT`, `linux/threads.h`).
 const MAX_PROCESSES: u64 = 1 << 22;
 /// Key in `memory.events`: the number of processes that were killed because the memory of the group
@@ -84,16 +89,15 @@ impl Group {
     }
 
     fn set(&self, index: WorkerIndex, file: &[u8], value: &[u8]) -> Result<()> {
-        let mut buffer = [0; PATH_BYTES];
-        let file = sys::open(self.dir, path(&mut buffer, index, file)?, sys::O_WRONLY, 0)?;
+        let file = self.open_in(index, file, sys::O_WRONLY)?;
         let written = sys::write(file, value);
         sys::close(file);
         written.map(drop)
     }
 
-    fn open_in(&self, index: WorkerIndex, file: &[u8]) -> Result<Fd> {
+    fn open_in(&self, index: WorkerIndex, file: &[u8], flags: usize) -> Result<Fd> {
         let mut buffer = [0; PATH_BYTES];
-        sys::open(self.dir, path(&mut buffer, index, file)?, 0, 0)
+        sys::open(self.dir, path(&mut buffer, index, file)?, flags, 0)
     }
 }
 
@@ -108,6 +112,8 @@ fn fork_into(dir: Fd, name: CStr<'_>, flags: usize) -> Result<i32> {
 pub struct Watch {
     memory: Fd,
     held: Fd,
+    /// The limit, open for writing.
+    limit: Fd,
     processes: Fd,
     processor: Fd,
     max_memory_bytes: u64,
@@ -116,6 +122,7 @@ pub struct Watch {
     killed: Cell<u64>,
     denied: Cell<u64>,
     used_us: Cell<u64>,
+    has_room: Cell<bool>,
 }
 
 impl Watch {
@@ -125,6 +132,7 @@ impl Watch {
         let mut watch = Self {
             memory: -1,
             held: -1,
+            limit: -1,
             processes: -1,
             processor: -1,
             max_memory_bytes: 0,
@@ -132,20 +140,26 @@ impl Watch {
             killed: zero(),
             denied: zero(),
             used_us: zero(),
+            has_room: Cell::new(false),
         };
         let Some(group) = group else { return Ok(watch) };
-        watch.memory = group.open_in(index, b"/memory.events")?;
-        watch.held = group.open_in(index, b"/memory.current")?;
+        watch.memory = group.open_in(index, b"/memory.events", 0)?;
+        watch.held = group.open_in(index, b"/memory.current", 0)?;
+        watch.limit = group.open_in(index, b"/memory.max", sys::O_WRONLY)?;
         watch.max_memory_bytes = group.spec.max_memory_bytes;
-        watch.processes = group.open_in(index, b"/pids.events")?;
+        watch.processes = group.open_in(index, b"/pids.events", 0)?;
         if group.spec.max_processor_us > 0 {
             watch.max_processor_us = group.spec.max_processor_us;
-            watch.processor = group.open_in(index, b"/cpu.stat")?;
+            watch.processor = group.open_in(index, b"/cpu.stat", 0)?;
         }
         sys::close(group.dir);
         tier.enter_group()?;
-        // Before the first read the kernel reports such a file as changed.
+        // What takes memory at first use is used now, while there is enough: the stack, and the
+        // buffers of these files. Also, before the first read the kernel reports such a file as
+        // changed.
+        sys::touch_stack();
         watch.killed.set(count(watch.memory, KILLED));
+        watch.held_bytes();
         Ok(watch)
     }
 
@@ -167,8 +181,25 @@ impl Watch {
 
     /// Returns whether the command must end. `memory` is the entry for `poll` after the wait.
     pub fn is_exceeded(&self, memory: &Poll) -> bool {
-        let is_killed = memory.found != 0 && count(self.memory, KILLED) > self.killed.get();
+        let is_killed = memory.found != 0 && self.has_seen_kill();
         is_killed || self.is_over_time()
+    }
+
+    fn has_seen_kill(&self) -> bool {
+        count(self.memory, KILLED) > self.killed.get()
+    }
+
+    /// Raises the limit of the group if the memory is used up, so that the worker can go on. Until
+    /// then it takes no memory, because the kernel would kill it. No other process of the command
+    /// is needed any more.
+    pub fn make_room(&self) {
+        let held = self.held_bytes();
+        let is_short = held > self.max_memory_bytes.saturating_sub(ROOM_BYTES);
+        if self.limit >= 0 && (is_short || self.has_seen_kill()) {
+            let most = held.max(self.max_memory_bytes).saturating_add(ROOM_BYTES);
+            let mut digits = [0; 20];
+            self.has_room.set(sys::write(self.limit, sys::decimal(&mut digits, most)).is_ok());
+        }
     }
 
     fn is_over_time(&self) -> bool {
@@ -180,11 +211,16 @@ impl Watch {
         count(self.processor, b"usage_usec ")
     }
 
-    /// Returns whether the group still holds so much memory after the end of a command that the
-    /// next one would lack it: files in `/tmp`, and cached content of other files. The worker then
-    /// exits, because a new group starts without memory.
-    pub fn is_much_held(&self) -> bool {
-        self.held >= 0 && count(self.held, b"") > self.max_memory_bytes / 4
+    /// Returns whether the next command needs a new group. This one has another limit now, or it
+    /// still holds so much memory after the end of a command that the next one would lack it: files
+    /// in `/tmp`, and cached content of other files.
+    pub fn is_used_up(&self) -> bool {
+        self.has_room.get() || self.held_bytes() > self.max_memory_bytes / 4
+    }
+
+    /// Returns 0 without a group.
+    fn held_bytes(&self) -> u64 {
+        count(self.held, b"")
     }
 
     /// Returns the limit that the command has reached, as `LIMIT_…`. No process of the command is

@@ -127,8 +127,9 @@ pub fn run(session: &Session, index: WorkerIndex, announce: Announce) -> ! {
                 (wire::RESULT_BAD_REQUEST, errno.0 as u32, Next::End)
             }
         };
+        worker.watch.make_room();
         let limit = worker.watch.limit();
-        let next = if worker.watch.is_much_held() { Next::End } else { next };
+        let next = if worker.watch.is_used_up() { Next::End } else { next };
         if next == Next::Wait {
             session.pool.add_idle(index);
         }

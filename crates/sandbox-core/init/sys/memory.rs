@@ -69,3 +69,12 @@ impl Drop for Mapping {
         let _ = sys!(munmap, self.0.as_ptr(), self.0.len());
     }
 }
+
+/// Stack that a worker uses at most while it watches a command, in bytes.
+const TOUCHED_STACK_BYTES: usize = 16 * 1024;
+
+/// Has the kernel provide the pages of the stack that later calls need.
+#[inline(never)]
+pub fn touch_stack() {
+    core::hint::black_box([0u8; TOUCHED_STACK_BYTES]);
+}

@@ -54,9 +54,11 @@ impl Worker<'_> {
             }
             if !is_lingering {
                 is_lingering = true;
+                self.watch.make_room();
                 report_lingering(channel);
             }
         }
+        self.watch.make_room();
         let mut leftovers = Leftovers::default();
         if is_lingering {
             leftovers.note();
