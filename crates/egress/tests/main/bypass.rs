@@ -74,8 +74,9 @@ async fn an_address_in_a_hello_must_be_the_judged_host() {
         client.write_all(&hello).await.unwrap();
         let Some(denial) = denial else {
             assert_eq!(exactly(&mut client, hello.len()).await, hello);
+            let ended = session.events().len() + 1;
             drop(client);
-            session.wait_for_events(session.events().len() + 1).await;
+            session.wait_for_events(ended).await;
             continue;
         };
         assert_eq!(exactly(&mut client, ACCESS_DENIED.len()).await, ACCESS_DENIED, "{named:?}");
