@@ -35,8 +35,8 @@ pub(crate) enum ToolCommand {
     /// The command gets the standard input of this process, and its signals HUP, INT, QUIT, TERM,
     /// ALRM, USR1 and USR2, in all of its processes. Its output is passed on byte for byte while it
     /// runs, with `[redacted:NAME]` for the values of variables. Notes about changed files and
-    /// refusals follow on standard error. With --json, the result is one object, and signals end
-    /// the command.
+    /// refusals follow on standard error. With --json, the result is one object, HUP, INT, QUIT and
+    /// TERM end the command, and it does not get the other signals.
     #[command(after_help = "Examples:\n  $ agent-tools bash 'echo hello > greeting.txt; ls'\n  \
                             $ agent-tools bash --session other --timeout 600 'sleep 0.1'\n  \
                             $ echo hello | agent-tools bash 'cat > greeting.txt'")]
