@@ -71,9 +71,12 @@ const WRITING: [&str; 10] = [
 ];
 /// Verbs of accesses to the directory of a path. `sed` replaces a file by a temporary one.
 const RENAMING: [&str; 7] = ["remove", "move", "unlink", "rename", "rmdir", "link", "temporary"];
-/// Beginnings of sentences that end with a path, by git and similar programs.
-const SENTENCES: [&str; 7] =
-    ["could not ", "couldn't ", "cannot ", "can't ", "unable to ", "failed to ", "chmod on "];
+/// Beginnings of sentences that end with a path, by git and similar programs. `tar` has the path in
+/// front of one that ends with its verb.
+const SENTENCES: [&str; 6] =
+    ["could not ", "couldn't ", "cannot ", "can't ", "unable to ", "failed to "];
+/// The beginning of a sentence of git that has the path behind it.
+const CHMOD: &str = "chmod on ";
 
 /// Number of places in a line at which a quoted name is searched.
 const MAX_STARTS: usize = 32;
@@ -110,11 +113,7 @@ pub(crate) fn complaint(line: &str, command: &str) -> Option<Complaint> {
         paths.extend(quoted(before));
     }
     if paths.is_empty() {
-        let last = before.trim_end().trim_end_matches(':').rsplit(": ").next()?;
-        let last = last.trim().trim_end_matches(" failed");
-        let lower = last.to_ascii_lowercase();
-        let is_sentence = SENTENCES.iter().any(|start| lower.starts_with(start));
-        paths.push(if is_sentence { last.rsplit(' ').next()? } else { last });
+        paths.push(unquoted(before)?);
     }
     paths.retain(|path| !path.is_empty());
     let failed = match failed {
@@ -129,6 +128,21 @@ pub(crate) fn complaint(line: &str, command: &str) -> Option<Complaint> {
     };
     let paths: Vec<String> = paths.into_iter().map(str::to_owned).collect();
     (!paths.is_empty()).then_some(Complaint::Paths(paths, failed))
+}
+
+/// Returns the path at the end of a text without quotes.
+fn unquoted(text: &str) -> Option<&str> {
+    let mut parts = text.trim_end().trim_end_matches(':').rsplit(": ").map(str::trim);
+    let last = parts.next()?.trim_end_matches(" failed");
+    let lower = last.to_ascii_lowercase();
+    let path = match SENTENCES.iter().find(|start| lower.starts_with(**start)) {
+        Some(start) if last[start.len()..].contains([' ', '/']) => return last.rsplit(' ').next(),
+        Some(_) => parts.next()?,
+        None if lower.starts_with(CHMOD) => return Some(&last[CHMOD.len()..]),
+        None => last,
+    };
+    // The first part is the name of a program or of a function, such as `unlink`.
+    (parts.next().is_some() || path.contains(['/', '.'])).then_some(path)
 }
 
 /// Returns the host at the beginning of a text or of a URL, if it is a domain or an address outside
@@ -313,6 +327,11 @@ mod tests {
         check("rm: cannot remove 'it's': Operation not permitted", path("s", FailedAccess::Rename));
         check("Permission denied", None);
         check("all is well", None);
+        check("unlink: Read-only file system", None);
+        check("tar: d/f: Cannot open: Permission denied", path("d/f", FailedAccess::Any));
+        check("tar: f: Cannot unlink: Read-only file system", path("f", FailedAccess::Rename));
+        check("fatal: cannot open: Permission denied", None);
+        check("./run.sh: Permission denied", path("./run.sh", FailedAccess::Any));
     }
 
     #[test]

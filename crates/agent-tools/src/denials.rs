@@ -21,6 +21,8 @@ use crate::sharing::{FixedText, parse_access};
 const MAX_DENIALS: usize = 5;
 /// The number of directories of a script in which relative paths are searched.
 const MAX_DIRECTORIES: usize = 16;
+/// The directory that a session has as its own.
+const TMP: &str = "/tmp";
 /// The number of lines that are searched, counted from the last one.
 const MAX_LINES: usize = 200;
 
@@ -151,12 +153,22 @@ fn denied_path(
         let reason = Reason { rule: rule.to_owned(), remedy };
         Some((at.to_string_lossy().into_owned(), "write", reason))
     };
+    // The directory `/tmp` of a session may be written, and has those files of the host alone that
+    // the policy allows one by one. Each keeps its place.
+    let session_dir = dirs.last()?;
+    let mounted = |at: PathBuf| {
+        let is_alone = at.starts_with(TMP) && !at.starts_with(session_dir) && at.is_file();
+        let rule = "it is allowed alone, so it may be written, but not moved, removed or replaced";
+        let reason = Reason { rule: rule.to_owned(), remedy: None };
+        is_alone.then(|| (at.to_string_lossy().into_owned(), "write", reason))
+    };
     match failed {
         FailedAccess::Rename => paths().find_map(|at| judged(&at).or_else(|| alone(&at))),
         FailedAccess::Replace => paths()
             .find_map(|at| judged(&at))
             .or_else(|| paths().find_map(inside))
-            .or_else(|| paths().find_map(|at| alone(&at))),
+            .or_else(|| paths().find_map(|at| alone(&at)))
+            .or_else(|| paths().find_map(mounted)),
         _ => paths().find_map(|at| judged(&at)),
     }
 }
@@ -304,6 +316,24 @@ mod tests {
         check("mv a b", "mv: cannot move 'a' to 'b': Device or resource busy", &[]);
         let git = "error: could not write config file .git/config: Device or resource busy";
         check("cd r && git config a.b c", git, &["write /s/dir/r/.git/config"]);
+    }
+
+    #[test]
+    fn a_file_that_is_allowed_alone_in_a_private_directory_keeps_its_place() {
+        let file = tempfile::NamedTempFile::new_in(TMP).unwrap();
+        let path = file.path().display();
+        let expected = format!("write {path}");
+        for line in [
+            format!("rm: cannot remove '{path}': Device or resource busy"),
+            format!(
+                "mv: inter-device move failed: 'n' to '{path}'; unable to remove target: Device \
+                 or resource busy"
+            ),
+        ] {
+            check("", &line, &[&expected]);
+            let denials = find(&line, "", file.path().parent().unwrap(), &Rules);
+            assert_eq!(denials, [], "a file of the session itself");
+        }
     }
 
     #[test]

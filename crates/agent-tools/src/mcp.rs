@@ -239,7 +239,7 @@ impl ServerHandler for Server {
         _request: Option<PaginatedRequestParams>,
         _context: RequestContext<RoleServer>,
     ) -> Result<ListResourcesResult, rmcp::ErrorData> {
-        Ok(skills::list(&*self.session().await?))
+        Ok(skills::list(&*self.session().await?).await)
     }
 
     async fn read_resource(

@@ -5,12 +5,12 @@ use rmcp::model::{ClientRequest, ErrorData, GetMeta, JsonRpcMessage, ProtocolVer
 use rmcp::service::{RoleServer, RxJsonRpcMessage};
 use serde_json::Value;
 
-/// The treatment of a message in front of the first one that begins the connection.
+/// The treatment of a message.
 #[derive(Debug)]
-pub(super) enum Early {
+pub(super) enum Admission {
     /// It begins the connection.
     Begins,
-    /// The server answers it at any time.
+    /// The server handles it.
     Allowed,
     /// It needs no answer, and has no meaning yet.
     Meaningless,
@@ -18,26 +18,41 @@ pub(super) enum Early {
 }
 
 /// Judges a message that arrives before the connection has begun.
-pub(super) fn judge(message: &RxJsonRpcMessage<RoleServer>) -> Early {
-    let JsonRpcMessage::Request(request) = message else { return Early::Meaningless };
+pub(super) fn judge(message: &RxJsonRpcMessage<RoleServer>) -> Admission {
+    let JsonRpcMessage::Request(request) = message else { return Admission::Meaningless };
     match &request.request {
-        ClientRequest::InitializeRequest(_) => Early::Begins,
-        ClientRequest::PingRequest(_) | ClientRequest::DiscoverRequest(_) => Early::Allowed,
+        ClientRequest::InitializeRequest(_) => Admission::Begins,
+        ClientRequest::PingRequest(_) | ClientRequest::DiscoverRequest(_) => Admission::Allowed,
         // With wrong parameters, it is not parsed as the request of that name.
         ClientRequest::CustomRequest(custom) if custom.method == "initialize" => {
             let problem = missing_parameter(custom.params.as_ref());
-            Early::Denied(request.id.clone(), ErrorData::invalid_params(problem, None))
+            Admission::Denied(request.id.clone(), ErrorData::invalid_params(problem, None))
         }
         other => {
             let meta = other.get_meta();
             let is_complete = meta.missing_required_keys(&ProtocolVersion::V_2026_07_28).is_empty();
             if is_complete && meta.protocol_version().is_some() {
-                return Early::Begins;
+                return Admission::Begins;
             }
             let problem = "the first request is `initialize`, and no other one may come before it";
-            Early::Denied(request.id.clone(), ErrorData::invalid_request(problem, None))
+            Admission::Denied(request.id.clone(), ErrorData::invalid_request(problem, None))
         }
     }
+}
+
+/// Judges a message after the connection has begun.
+pub(super) fn judge_later(message: &RxJsonRpcMessage<RoleServer>) -> Admission {
+    let JsonRpcMessage::Request(request) = message else { return Admission::Allowed };
+    let is_beginning = match &request.request {
+        ClientRequest::InitializeRequest(_) => true,
+        ClientRequest::CustomRequest(custom) => custom.method == "initialize",
+        _ => false,
+    };
+    if !is_beginning {
+        return Admission::Allowed;
+    }
+    let problem = "the connection has begun already; `initialize` comes once, as the first request";
+    Admission::Denied(request.id.clone(), ErrorData::invalid_request(problem, None))
 }
 
 /// Names the first parameter of `initialize` that is missing or has a wrong type.
@@ -62,9 +77,9 @@ mod tests {
     use super::*;
 
     #[track_caller]
-    fn check(message: &str, is_expected: impl Fn(&Early) -> bool) {
-        let early = judge(&serde_json::from_str(message).unwrap());
-        assert!(is_expected(&early), "{message}: {early:?}");
+    fn check(message: &str, is_expected: impl Fn(&Admission) -> bool) {
+        let admission = judge(&serde_json::from_str(message).unwrap());
+        assert!(is_expected(&admission), "{message}: {admission:?}");
     }
 
     #[test]
@@ -73,25 +88,25 @@ mod tests {
                         "clientInfo":{"name":"x","version":"1"}}"#;
         let initialize =
             format!(r#"{{"jsonrpc":"2.0","id":1,"method":"initialize","params":{hello}}}"#);
-        check(&initialize, |early| matches!(early, Early::Begins));
+        check(&initialize, |admission| matches!(admission, Admission::Begins));
         let ping = r#"{"jsonrpc":"2.0","id":1,"method":"ping"}"#;
-        check(ping, |early| matches!(early, Early::Allowed));
+        check(ping, |admission| matches!(admission, Admission::Allowed));
         let list = r#"{"jsonrpc":"2.0","id":7,"method":"tools/list"}"#;
-        check(list, |early| matches!(early, Early::Denied(RequestId::Number(7), _)));
+        check(list, |admission| matches!(admission, Admission::Denied(RequestId::Number(7), _)));
         let other = r#"{"jsonrpc":"2.0","id":8,"method":"x/y"}"#;
-        check(other, |early| matches!(early, Early::Denied(RequestId::Number(8), _)));
+        check(other, |admission| matches!(admission, Admission::Denied(RequestId::Number(8), _)));
         for message in [
             r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#,
             r#"{"jsonrpc":"2.0","id":1,"result":{}}"#,
         ] {
-            check(message, |early| matches!(early, Early::Meaningless));
+            check(message, |admission| matches!(admission, Admission::Meaningless));
         }
         let meta = r#"{"io.modelcontextprotocol/protocolVersion":"2026-07-28",
                        "io.modelcontextprotocol/clientCapabilities":{}}"#;
         let list = format!(
             r#"{{"jsonrpc":"2.0","id":7,"method":"tools/list","params":{{"_meta":{meta}}}}}"#
         );
-        check(&list, |early| matches!(early, Early::Begins));
+        check(&list, |admission| matches!(admission, Admission::Begins));
     }
 
     #[test]
@@ -114,14 +129,14 @@ mod tests {
         ] {
             let message =
                 format!(r#"{{"jsonrpc":"2.0","id":1,"method":"initialize","params":{params}}}"#);
-            check(&message, |early| has_problem(early, expected));
+            check(&message, |admission| has_problem(admission, expected));
         }
         let bare = r#"{"jsonrpc":"2.0","id":1,"method":"initialize"}"#;
-        check(bare, |early| has_problem(early, "needs the parameter `protocolVersion`"));
+        check(bare, |admission| has_problem(admission, "needs the parameter `protocolVersion`"));
     }
 
-    fn has_problem(early: &Early, expected: &str) -> bool {
-        let Early::Denied(_, error) = early else { return false };
+    fn has_problem(admission: &Admission, expected: &str) -> bool {
+        let Admission::Denied(_, error) = admission else { return false };
         error.code == ErrorCode::INVALID_PARAMS && error.message.ends_with(expected)
     }
 }

@@ -26,19 +26,22 @@ const MAX_FILES: usize = 512;
 /// The maximum size of the files of such a skill in bytes.
 const MAX_BYTES: u64 = 16 << 20;
 
-/// Lists the SKILL.md of each skill.
-pub(super) fn list(session: &Session) -> ListResourcesResult {
-    let skills = session.skills();
-    let resources = skills.iter().map(|skill| {
+/// Lists the SKILL.md of each skill that has one, because an agent may have removed it.
+pub(super) async fn list(session: &Session) -> ListResourcesResult {
+    let mut resources = Vec::new();
+    for skill in session.current_skills().await {
         let name = skill.name.to_string();
-        let resource = Resource::new(uri_of(&format!("{name}/{SKILL_MD}")), name);
-        let resource = resource.with_mime_type(MARKDOWN);
-        match &skill.description {
-            Some(description) => resource.with_description(description.clone()),
-            None => resource,
+        let path = format!("{name}/{SKILL_MD}");
+        if matches!(session.exists(&in_session(&path)).await, Ok(false)) {
+            continue;
         }
-    });
-    ListResourcesResult::with_all_items(resources.collect())
+        let resource = Resource::new(uri_of(&path), name).with_mime_type(MARKDOWN);
+        resources.push(match skill.description {
+            Some(description) => resource.with_description(description),
+            None => resource,
+        });
+    }
+    ListResourcesResult::with_all_items(resources)
 }
 
 /// Reads a file of a skill.
@@ -46,7 +49,8 @@ pub(super) async fn read(session: &Session, uri: &str) -> Result<ReadResourceRes
     let unknown = || {
         ErrorData::resource_not_found(format!("there is no resource {}", shown(session, uri)), None)
     };
-    let path = path_of(session, uri).filter(|path| path.contains('/')).ok_or_else(unknown)?;
+    let path = path_of(session, uri).await;
+    let path = path.filter(|path| path.contains('/')).ok_or_else(unknown)?;
     match session.read_file(&in_session(&path)).await {
         Ok(output) => {
             let contents = match output.encoding {
@@ -79,7 +83,7 @@ pub(super) async fn read_directory(
         let uri = shown(session, uri);
         ErrorData::invalid_params(format!("there is no directory {uri} of a skill"), None)
     };
-    let path = path_of(session, uri.trim_end_matches('/')).ok_or_else(unknown)?;
+    let path = path_of(session, uri.trim_end_matches('/')).await.ok_or_else(unknown)?;
     let entries = entries(session, &path).await.ok_or_else(unknown)?;
     let resources = entries.into_iter().filter_map(|ListedEntry { name, stat, .. }| {
         let uri = uri_of(&format!("{path}/{name}"));
@@ -101,7 +105,7 @@ pub(super) async fn read_directory(
 /// Returns the entries of the skills that have one.
 pub(super) async fn skills(session: &Session) -> Vec<Skill> {
     let mut found = Vec::new();
-    for skill in session.skills() {
+    for skill in session.current_skills().await {
         found.extend(entry(session, &skill).await);
     }
     found
@@ -109,7 +113,7 @@ pub(super) async fn skills(session: &Session) -> Vec<Skill> {
 
 /// Returns the entry of the skill with this SKILL.md.
 pub(super) async fn skill(session: &Session, uri: &str) -> Result<Skill, ErrorData> {
-    let path = path_of(session, uri);
+    let path = path_of(session, uri).await;
     let name = path.as_deref().and_then(|path| path.strip_suffix(SKILL_MD)?.strip_suffix('/'));
     let installed = session.skills();
     let known = installed.iter().find(|known| Some(known.name.as_ref()) == name);
@@ -203,10 +207,11 @@ async fn entries(session: &Session, path: &str) -> Option<Vec<ListedEntry>> {
 }
 
 /// Returns the path below the directory of skills that a URI names, if its skill is installed.
-fn path_of(session: &Session, uri: &str) -> Option<String> {
+async fn path_of(session: &Session, uri: &str) -> Option<String> {
     let path = percent_decode_str(uri.strip_prefix(SCHEME)?).decode_utf8().ok()?;
     let name = path.split('/').next()?;
-    let is_installed = session.skills().iter().any(|skill| skill.name.to_string() == name);
+    let installed = session.current_skills().await;
+    let is_installed = installed.iter().any(|skill| skill.name.to_string() == name);
     // A path with `..` would lead to other files of the session.
     (is_installed && RelativePath::parse(&path).is_ok()).then(|| path.into_owned())
 }

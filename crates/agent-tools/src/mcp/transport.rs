@@ -1,7 +1,9 @@
 //! Lines of JSON as the transport of the server. The client waits for an answer to every request,
 //! so one that cannot be handled gets an error.
 
-use rmcp::model::{ErrorData, JsonRpcMessage, RequestId};
+use std::collections::HashSet;
+
+use rmcp::model::{ClientNotification, ErrorData, JsonRpcMessage, RequestId};
 use rmcp::service::{RoleServer, RxJsonRpcMessage, TxJsonRpcMessage};
 use rmcp::transport::Transport;
 use rmcp::transport::async_rw::AsyncRwTransport;
@@ -9,7 +11,7 @@ use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWrite, BufReader, Empty};
 
-use super::beginning::{Early, judge};
+use super::beginning::{Admission, judge, judge_later};
 
 /// The maximum length of a message in bytes.
 const MAX_MESSAGE_BYTES: usize = 64 << 20;
@@ -22,6 +24,8 @@ pub(super) struct LineTransport<R, W: AsyncWrite> {
     line: Line,
     /// True once the client has begun the connection.
     has_begun: bool,
+    /// The ids of the requests that are not answered yet. The server tells requests apart by them.
+    in_use: HashSet<RequestId>,
     output: AsyncRwTransport<RoleServer, Empty, W>,
 }
 
@@ -49,7 +53,31 @@ where
     pub(super) fn new(input: R, output: W) -> Self {
         let output = AsyncRwTransport::new(tokio::io::empty(), output);
         let input = BufReader::with_capacity(64 * 1024, input);
-        Self { input, line: Line::default(), has_begun: false, output }
+        Self { input, line: Line::default(), has_begun: false, in_use: HashSet::new(), output }
+    }
+
+    /// Judges a message, and notes the id of a request until its answer.
+    fn admit(&mut self, message: &RxJsonRpcMessage<RoleServer>) -> Admission {
+        let admission = if self.has_begun { judge_later(message) } else { judge(message) };
+        if matches!(admission, Admission::Denied(..) | Admission::Meaningless) {
+            return admission;
+        }
+        if let JsonRpcMessage::Request(request) = message
+            && !self.in_use.insert(request.id.clone())
+        {
+            let problem = "the id is in use by a request that is not answered yet";
+            let error = ErrorData::invalid_request(problem, None);
+            return Admission::Denied(request.id.clone(), error);
+        }
+        // A cancelled request has no answer.
+        if let JsonRpcMessage::Notification(message) = message
+            && let ClientNotification::CancelledNotification(cancelled) = &message.notification
+            && let Some(id) = &cancelled.params.request_id
+        {
+            self.in_use.remove(id);
+        }
+        self.has_begun |= matches!(admission, Admission::Begins);
+        admission
     }
 
     /// Reads up to the end of a line. Returns `None` at the end of the input.
@@ -136,21 +164,37 @@ fn has_null_id(text: &[u8]) -> bool {
 
 /// Explains a text that is no message.
 fn explain(text: &[u8], error: &serde_json::Error) -> Received {
-    let is_json = serde_json::from_slice::<Value>(text).is_ok();
+    let value: Option<Value> = serde_json::from_slice(text).ok();
     let envelope: Option<Envelope> = serde_json::from_slice(text).ok();
     let is_notification = |envelope: &Envelope| envelope.id.is_none() && envelope.method.is_some();
-    if is_json && envelope.as_ref().is_some_and(is_notification) {
+    if value.is_some() && envelope.as_ref().is_some_and(is_notification) {
         return Received::Nothing;
     }
     let id = match envelope {
         Some(envelope) => envelope.id.and_then(|id| serde_json::from_value(id).ok()),
         None => find_id(text, text),
     };
-    let error = match is_json {
-        true => ErrorData::invalid_request(format!("the line is no request: {error}"), None),
-        false => ErrorData::parse_error(format!("the line is not JSON: {error}"), None),
+    let error = match value {
+        Some(value) => match wrong_parameters(&value) {
+            Some(problem) => ErrorData::invalid_params(problem, None),
+            None => ErrorData::invalid_request(format!("the line is no request: {error}"), None),
+        },
+        None => ErrorData::parse_error(format!("the line is not JSON: {error}"), None),
     };
     Received::Invalid(id, error)
+}
+
+/// Returns the problem of a request whose parameters have a type that no request has.
+fn wrong_parameters(request: &Value) -> Option<&'static str> {
+    if request.get("jsonrpc")? != "2.0" || !request.get("method")?.is_string() {
+        return None;
+    }
+    let params = request.get("params")?;
+    if !params.is_object() {
+        return Some("`params` must be an object");
+    }
+    let is_wrong = params.get("_meta").is_some_and(|meta| !meta.is_object());
+    is_wrong.then_some("the parameter `_meta` must be an object")
 }
 
 /// Finds the id of a message that cannot be parsed, before its parameters or after them.
@@ -182,21 +226,24 @@ where
         &mut self,
         item: TxJsonRpcMessage<RoleServer>,
     ) -> impl Future<Output = Result<(), Self::Error>> + Send + 'static {
+        let answered = match &item {
+            JsonRpcMessage::Response(answer) => Some(&answer.id),
+            JsonRpcMessage::Error(answer) => answer.id.as_ref(),
+            _ => None,
+        };
+        if let Some(id) = answered {
+            self.in_use.remove(id);
+        }
         self.output.send(item)
     }
 
     async fn receive(&mut self) -> Option<RxJsonRpcMessage<RoleServer>> {
         loop {
             let (id, error) = match self.next_line().await?.parse() {
-                Received::Message(message) if self.has_begun => return Some(*message),
-                Received::Message(message) => match judge(&message) {
-                    Early::Begins => {
-                        self.has_begun = true;
-                        return Some(*message);
-                    }
-                    Early::Allowed => return Some(*message),
-                    Early::Meaningless => continue,
-                    Early::Denied(id, error) => (Some(id), error),
+                Received::Message(message) => match self.admit(&message) {
+                    Admission::Begins | Admission::Allowed => return Some(*message),
+                    Admission::Meaningless => continue,
+                    Admission::Denied(id, error) => (Some(id), error),
                 },
                 Received::Nothing => continue,
                 Received::Invalid(id, error) => (id, error),
@@ -260,6 +307,17 @@ mod tests {
         check(r#"{"jsonrpc":"2.0","id":null,"method":"ping"}"#, -32600, None);
         check(r#"{"jsonrpc":"2.0","id":null,"method":"x/y"}"#, -32600, None);
         check("5", -32600, None);
+        for (params, expected) in [
+            (r#"{"_meta":5}"#, "the parameter `_meta` must be an object"),
+            ("[1]", "`params` must be an object"),
+        ] {
+            let text =
+                format!(r#"{{"jsonrpc":"2.0","id":8,"method":"tools/list","params":{params}}}"#);
+            check(&text, -32602, Some(RequestId::Number(8)));
+            let line = Line { bytes: text.into_bytes(), head: None };
+            let Received::Invalid(_, error) = line.parse() else { panic!("it is valid") };
+            assert_eq!(error.message, expected);
+        }
         let unknown = Line { bytes: br#"{"jsonrpc":"1","method":"x"}"#.to_vec(), head: None };
         assert!(matches!(unknown.parse(), Received::Nothing));
         let blank = Line { bytes: b"\xef\xbb\xbf \r\n".to_vec(), head: None };

@@ -157,6 +157,18 @@ pub(crate) fn unreadable_request(skill: &InstalledSkill, cause: &str) -> String 
 }
 
 impl Session {
+    /// Returns the skills of the session as they are now, also if another process serves it. If
+    /// that does not answer, they are those of the last answer.
+    pub(crate) async fn current_skills(&self) -> Vec<InstalledSkill> {
+        // A request without skills installs none, and returns all.
+        if self.is_served_elsewhere()
+            && let Ok(report) = self.run(InstallSkills { skills: Vec::new() }).await
+        {
+            *lock(&self.skills) = report.skills;
+        }
+        self.skills()
+    }
+
     /// Installs the skills that the session does not have in that version, and keeps the others.
     pub(crate) async fn install_skills(&self, skills: &[SkillRef]) -> Result<(), SessionError> {
         if skills.is_empty() {

@@ -12,7 +12,7 @@ use std::borrow::Cow;
 
 use super::call::ToolContent;
 use super::definition::{Definition, Effects, Surroundings, object_schema, parse, result};
-use super::subtree::{Cancelled, Selection, parse_file_glob};
+use super::subtree::{Cancelled, EarlyEnd, Selection, TreeEntry, parse_file_glob};
 use crate::redaction::Redaction;
 use crate::session::{LocalSession, Session, blocking};
 use crate::sharing::SearchFiles;
@@ -31,6 +31,9 @@ const USUAL_LINES: usize = 100;
 const MAX_LINES: usize = 1_000;
 /// The maximum number of lines of context on each side.
 const MAX_CONTEXT: usize = 20;
+/// The note about a glob that matches files which the search leaves out.
+const IGNORED: &str = "ignored files match the glob, and were left out; with includeIgnored, .git \
+                       and the files that .gitignore excludes are searched too";
 /// The size of the largest file that is searched.
 const MAX_FILE_BYTES: u64 = 32 << 20;
 
@@ -187,14 +190,15 @@ impl LocalSession {
                 search.file(&shown, &content);
                 return Ok(search.finish(Some(&shown)));
             }
+            let is_match = |entry: &TreeEntry<'_>| {
+                let path = entry.entry.path;
+                entry.entry.kind == EntryKind::File
+                    && entry.relative.is_some()
+                    && glob.as_ref().is_none_or(|glob| glob.is_match(path))
+            };
             let mut is_matched = false;
             let end = tree.walk(selection, &flag, |entry| {
-                let is_match = |path: &str| glob.as_ref().is_none_or(|glob| glob.is_match(path));
-                let Some(relative) = entry
-                    .relative
-                    .as_ref()
-                    .filter(|_| entry.entry.kind == EntryKind::File && is_match(entry.entry.path))
-                else {
+                let Some(relative) = entry.relative.as_ref().filter(|_| is_match(&entry)) else {
                     return Walk::Enter;
                 };
                 is_matched = true;
@@ -209,6 +213,14 @@ impl LocalSession {
             })?;
             let mut found = search.finish(None);
             found.unmatched_glob = options.glob.filter(|_| !is_matched);
+            if found.unmatched_glob.is_some() && !options.include_ignored && end.is_none() {
+                let visited = tree.walk(Selection::All, &flag, |entry| match is_match(&entry) {
+                    true => Walk::Stop,
+                    false => Walk::Enter,
+                })?;
+                let is_ignored = visited == Some(EarlyEnd::Stopped);
+                found.notes.extend(is_ignored.then(|| IGNORED.to_owned()));
+            }
             found.notes.extend(end.and_then(|end| end.note()));
             Ok(found)
         });

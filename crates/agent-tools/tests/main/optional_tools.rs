@@ -122,6 +122,26 @@ async fn a_glob_without_a_slash_finds_files_at_any_depth_and_one_without_files_i
 }
 
 #[tokio::test]
+async fn a_glob_that_ignored_files_alone_match_tells_how_to_search_them() {
+    let fixture = Fixture::with(with_all);
+    let session = fixture.open("s1").await;
+    let made = "mkdir -p out/deep; echo beta > out/deep/a.log; echo out > .gitignore; echo x > f";
+    session.bash(made).await.unwrap();
+    let found = searched(&session, json!({ "pattern": "beta", "glob": "*.log" })).await;
+    assert_eq!(
+        found,
+        "no file matches the glob *.log\nnote: ignored files match the glob, and were left out; \
+         with includeIgnored, .git and the files that .gitignore excludes are searched too\n"
+    );
+    let all = json!({ "pattern": "beta", "glob": "*.log", "includeIgnored": true });
+    assert_eq!(searched(&session, all).await, "out/deep/a.log:1:beta\n");
+    let none = json!({ "pattern": "beta", "glob": "*.c" });
+    assert_eq!(searched(&session, none).await, "no file matches the glob *.c\n");
+    let lines = json!({ "pattern": "beta[\\r\\n]+", "path": "out/deep/a.log" });
+    assert_eq!(searched(&session, lines).await, "out/deep/a.log:1:beta\n");
+}
+
+#[tokio::test]
 async fn files_that_are_not_searched_or_edited_are_named_with_the_reason_and_a_remedy() {
     let fixture = Fixture::with(with_all);
     let session = fixture.open("s1").await;

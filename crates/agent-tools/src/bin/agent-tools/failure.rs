@@ -84,10 +84,13 @@ impl Failure {
     /// Prints the message as the JSON object of a request without a result.
     pub(crate) fn print_json(&self) {
         if !self.message.is_empty() && !output::has_json() {
-            let message = self.message();
-            let message = advice::complete(&message);
-            output::print_json(&serde_json::json!({ "error": message }).to_string());
+            output::print_json(&self.json().to_string());
         }
+    }
+
+    /// Returns the JSON object in the place of a result.
+    pub(crate) fn json(&self) -> serde_json::Value {
+        serde_json::json!({ "error": advice::complete(&self.message()) })
     }
 
     /// Prints the message and returns the exit code.

@@ -42,13 +42,15 @@ pub(crate) enum OnSignal {
 }
 
 /// Opens a session, uses it, and releases it after the calls that other processes run in it. A
-/// second signal ends this process at once.
+/// second signal ends this process at once. [`Messages`] change nothing.
 pub(crate) async fn use_session(
     on_signal: OnSignal,
     open: impl Future<Output = Result<Arc<Session>, Failure>>,
     work: impl AsyncFnOnce(&Arc<Session>) -> Result<ExitCode, Failure>,
 ) -> Result<ExitCode, Failure> {
     let mut signals = Signals::new().map_err(Failure::not_run)?;
+    // Without handlers, they would kill this process and leave the session to its lease.
+    let _ignored = Messages::new().map_err(Failure::not_run)?;
     let session = tokio::select! {
         session = open => session?,
         received = signals.next() => return Ok(received.into()),

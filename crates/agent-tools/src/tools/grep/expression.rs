@@ -34,7 +34,8 @@ impl Expression {
             failed(format!("the regular expression is not valid: {}", problem.unwrap_or(&text)))
         };
         let mut plain = builder.build(&options.pattern);
-        let is_multi_line = names_line_end(&plain);
+        // The builder removes line feeds from classes, and refuses others.
+        let is_multi_line = names_line_end(&plain) || has_class_with_line_feed(&options.pattern);
         if is_multi_line {
             plain = builder.line_terminator(None).build(&options.pattern);
         }
@@ -49,5 +50,48 @@ impl Expression {
             built => built.map_err(invalid)?,
         };
         Ok(Self { plain, crlf })
+    }
+}
+
+/// Returns whether a class of the pattern, such as `[\r\n]`, names the line feed. A class that
+/// excludes it, such as `[^\n]`, does not.
+fn has_class_with_line_feed(pattern: &str) -> bool {
+    // A class may have classes, each of which may be one of excluded characters.
+    let mut excluding: Vec<bool> = Vec::new();
+    let mut characters = pattern.chars().peekable();
+    while let Some(character) = characters.next() {
+        let is_line_feed = match character {
+            '\\' => characters.next() == Some('n'),
+            '[' => {
+                excluding.push(characters.next_if_eq(&'^').is_some());
+                // In the first place, it is a character of the class.
+                let _ = characters.next_if_eq(&']');
+                false
+            }
+            ']' => {
+                excluding.pop();
+                false
+            }
+            character => character == '\n',
+        };
+        if is_line_feed && !excluding.is_empty() && !excluding.contains(&true) {
+            return true;
+        }
+    }
+    false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_class_names_the_line_feed_unless_it_excludes_it() {
+        for pattern in [r"[\r\n]+", r"a[^b]*[\s\n]", "[\n]", r"[]\n]", r"[a[\n]]", r"\[[\n]"] {
+            assert!(has_class_with_line_feed(pattern), "{pattern}");
+        }
+        for pattern in [r"[^\n]*", r"[\r\\n]", r"\n", r"\[\n\]", r"[a]\n", "[^]\n]", r"[a[^\n]]"] {
+            assert!(!has_class_with_line_feed(pattern), "{pattern}");
+        }
     }
 }

@@ -363,6 +363,8 @@ mod tests {
         assert_eq!(find("^fn .\n\n", 9), "f:5:fn d\nf:6:\n");
         assert_eq!(find(r"^fn [^\n]*$", 9), "f:2:fn b\nf:5:fn d\n");
         assert_eq!(find(r"b\r?\n", 1), "f:2:fn b\n");
+        assert_eq!(find(r"b[\r\n]+\s+c", 9), "f:2:fn b\nf:3:  c\n");
+        assert_eq!(find(r"c[\n]{2}", 9), "f:3:  c\nf:4:\n");
         assert!(find(r"fn b\n  c", 1).starts_with("f:2:fn b\nthere may be more"));
     }
 

@@ -56,6 +56,22 @@ fn files_are_listed_printed_and_copied_in_and_out() {
 }
 
 #[test]
+fn every_file_is_printed_although_one_before_it_cannot_be_read() {
+    let cli = Cli::new();
+    cli.run(&["bash", "echo a > a; echo b > b; mkdir d"]).ok();
+    let ran = cli.run(&["cat", "none", "a", "d", "b"]);
+    assert_eq!((ran.code, ran.stdout.as_str()), (1, "a\nb\n"), "{}", ran.stderr);
+    assert_eq!(ran.stderr.matches("agent-tools: ").count(), 2, "{}", ran.stderr);
+    assert!(ran.stderr.contains("none") && ran.stderr.contains("directory"), "{}", ran.stderr);
+
+    let ran = cli.run(&["--json", "cat", "none", "a"]);
+    let outputs = ran.json();
+    assert!(outputs[0]["error"].as_str().unwrap().contains("none"), "{outputs}");
+    assert_eq!((ran.code, &outputs[1]["content"]), (1, &"a\n".into()), "{outputs}");
+    assert!(cli.run(&["--json", "cat", "none"]).json()["error"].is_string());
+}
+
+#[test]
 fn a_copy_replaces_regular_files_only_and_keeps_their_mode_and_owner() {
     let cli = Cli::new();
     cli.run(&["write-file", "a.txt", "--content", "new"]).ok();

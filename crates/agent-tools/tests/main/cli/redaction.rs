@@ -59,6 +59,12 @@ fn no_file_that_is_read_shows_a_value() {
     let binary = cli.run(&["--json", "read-file", "binary"]).ok().json();
     let content = STANDARD.decode(binary["content"].as_str().unwrap()).unwrap();
     assert_eq!(content, b"\xff[redacted:TOKEN]");
+    for verb in ["read-file", "cat"] {
+        let stderr = cli.run(&[verb, "binary"]).ok().stderr;
+        assert!(stderr.contains("replaces the values of TOKEN in it"), "{stderr}");
+        assert_eq!(cli.run(&[verb, "f"]).ok().stderr, "");
+        assert_eq!(cli.run(&["--no-redact", verb, "binary"]).ok().stderr, "");
+    }
     let shown = cli.run(&["--no-redact", "read-file", "f"]).ok();
     assert_eq!(shown.stdout, format!("key: {VALUE}\nend\n"));
     // The file itself has the value.

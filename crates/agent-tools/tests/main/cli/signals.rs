@@ -34,12 +34,17 @@ fn start(cli: &Cli) -> Child {
     let mut command = cli.command(&["bash", script]);
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let child = command.spawn().unwrap();
-    let begun = Instant::now();
+    wait_until_begun(cli);
+    child
+}
+
+/// Waits for a file that the command of the session creates at its beginning.
+fn wait_until_begun(cli: &Cli) {
+    let started = Instant::now();
     while !cli.home().join("sessions/default/begun").exists() {
-        assert!(begun.elapsed() < Duration::from_secs(60), "the command begins");
+        assert!(started.elapsed() < Duration::from_secs(60), "the command begins");
         std::thread::yield_now();
     }
-    child
 }
 
 /// Returns whether this process ignores a signal, and so those that it starts.
@@ -100,17 +105,41 @@ fn signals_that_are_messages_reach_the_command_and_end_nothing_else() {
             let mut command = cli.command(&[subcommand, script]);
             command.stdin(Stdio::null()).stdout(Stdio::piped());
             let child = command.spawn().unwrap();
-            let begun = Instant::now();
-            while !cli.home().join("sessions/default/begun").exists() {
-                assert!(begun.elapsed() < Duration::from_secs(60), "the command begins");
-                std::thread::yield_now();
-            }
+            wait_until_begun(&cli);
             kill_process(Pid::from_child(&child), signal).unwrap();
             let output = child.wait_with_output().unwrap();
             assert_eq!(output.status.code(), Some(4), "{subcommand} {name}: {output:?}");
             assert!(output.stdout.starts_with(name.as_bytes()), "{subcommand}: {output:?}");
         }
     }
+}
+
+#[test]
+fn signals_that_are_messages_end_neither_a_command_with_json_nor_a_server() {
+    let signals = [Signal::USR1, Signal::USR2, Signal::ALARM];
+    let cli = Cli::new();
+    let mut server = Server::start_with(&cli, &["mcp"]);
+    for signal in signals {
+        kill_process(Pid::from_child(&server.child), signal).unwrap();
+        let ran = server.call("bash", serde_json::json!({ "command": "echo here" }));
+        assert_eq!(ran["structuredContent"]["stdout"], "here\n", "{signal:?}");
+    }
+    drop(server);
+
+    let cli = Cli::new();
+    let script = "> begun; until [ -e go ]; do sleep 0.01; done; echo end";
+    let mut command = cli.command(&["--json", "bash", script]);
+    command.stdin(Stdio::null()).stdout(Stdio::piped());
+    let child = command.spawn().unwrap();
+    wait_until_begun(&cli);
+    for signal in signals {
+        kill_process(Pid::from_child(&child), signal).unwrap();
+    }
+    std::fs::write(cli.home().join("sessions/default/go"), "").unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    let result: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert!(result["stdout"].as_str().unwrap().starts_with("end\n"), "{result}");
 }
 
 #[test]

@@ -180,6 +180,39 @@ fn the_files_of_skills_are_resources() {
 }
 
 #[test]
+fn resources_are_the_skills_that_the_session_has_at_the_moment() {
+    let cli = Cli::new();
+    for name in ["first", "second"] {
+        cli.write(
+            &format!("{name}/SKILL.md"),
+            &format!("---\nname: {name}\ndescription: Is {name}.\n---\n"),
+        );
+        let skill = cli.dir().join(name);
+        cli.run(&["skill", "publish", skill.to_str().unwrap()]).ok();
+    }
+    let mut serving = Server::start_with(&cli, &["mcp", "--skill", "first@1"]);
+    let mut sharing = Server::start_with(&cli, &["mcp"]);
+    let names = |server: &mut Server| {
+        let list = server.request("resources/list", json!({}))["result"]["resources"].clone();
+        let names = list.as_array().unwrap().iter().map(|it| it["name"].clone());
+        Value::from_iter(names)
+    };
+    cli.run(&["bash", "--skill", "second@1", "true"]).ok();
+    for server in [&mut serving, &mut sharing] {
+        assert_eq!(names(server), json!(["first", "second"]));
+        let read = server.request("resources/read", json!({ "uri": "skill://second/SKILL.md" }));
+        let text = read["result"]["contents"][0]["text"].as_str();
+        assert!(text.is_some_and(|text| text.contains("Is second.")), "{read}");
+    }
+    serving.call("bash", json!({ "command": "rm -r skills/first" }));
+    for server in [&mut serving, &mut sharing] {
+        assert_eq!(names(server), json!(["second"]));
+        let read = server.request("resources/read", json!({ "uri": "skill://first/SKILL.md" }));
+        assert_eq!(read["error"]["code"], -32002, "{read}");
+    }
+}
+
+#[test]
 fn clients_that_know_skills_get_their_files_with_digests() {
     const PLAIN: &str =
         "---\nname: greet\ndescription: Greets people.\nmetadata:\n  team: a\n---\n";

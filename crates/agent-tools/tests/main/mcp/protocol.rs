@@ -53,6 +53,52 @@ fn a_message_that_cannot_be_handled_gets_an_error_with_its_id() {
 }
 
 #[test]
+fn a_request_with_the_id_of_a_running_one_is_refused_and_the_first_can_be_cancelled() {
+    let cli = Cli::new();
+    let mut server = Server::start(&cli);
+    let call = |command: &str| {
+        let params = json!({ "name": "bash", "arguments": { "command": command } });
+        json!({ "jsonrpc": "2.0", "id": "x", "method": "tools/call", "params": params })
+    };
+    server.send(&call("touch begun; sleep 100; touch survived"));
+    server.send(&call("touch second"));
+    let refused = next(&mut server);
+    assert_eq!((&refused["id"], &refused["error"]["code"]), (&json!("x"), &json!(-32600)));
+    let message = refused["error"]["message"].as_str().unwrap();
+    assert!(message.contains("the id is in use"), "{message}");
+    let cancelled = json!({ "requestId": "x" });
+    server.send(&json!({
+        "jsonrpc": "2.0",
+        "method": "notifications/cancelled",
+        "params": cancelled,
+    }));
+    let listed = server.call("bash", json!({ "command": "ls second survived" }));
+    assert_eq!(listed["structuredContent"]["exitCode"], 2, "{listed}");
+    // An id that has been answered is free again.
+    for _ in 0..2 {
+        server.send(&call("echo again"));
+        let answer = next(&mut server);
+        assert_eq!(answer["result"]["structuredContent"]["stdout"], "again\n", "{answer}");
+    }
+}
+
+#[test]
+fn a_second_initialize_is_refused_and_the_connection_stays() {
+    let cli = Cli::new();
+    let mut server = Server::start(&cli);
+    let client = json!({ "name": "test", "version": "0" });
+    let hello =
+        json!({ "protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": client });
+    for params in [hello, json!({})] {
+        let error = server.request("initialize", params)["error"].clone();
+        assert_eq!(error["code"], -32600, "{error}");
+        assert!(error["message"].as_str().unwrap().contains("has begun already"), "{error}");
+    }
+    let result = server.call("bash", json!({ "command": "echo here" }));
+    assert_eq!(result["structuredContent"]["stdout"], "here\n");
+}
+
+#[test]
 fn messages_before_initialize_do_not_end_the_server() {
     let cli = Cli::new();
     let mut server = Server::spawn(cli.command(&["mcp", "--session", "m"]));

@@ -30,6 +30,8 @@ pub(crate) enum FileCommand {
                             $ agent-tools ls --json /tmp")]
     Ls(Ls),
     /// Print files of a session, one after the other.
+    ///
+    /// A file that cannot be read is reported, and the others are printed. The exit code is 1 then.
     #[command(after_help = "Examples:\n  $ agent-tools cat greeting.txt\n  \
                             $ agent-tools cat notes.txt greeting.txt > all.txt")]
     Cat(Cat),
@@ -153,20 +155,32 @@ fn letter(kind: FileKind) -> &'static str {
     }
 }
 
+/// Prints one file after the other. Like `cat(1)`, it goes on after one that cannot be read.
 async fn cat(context: &Context, args: Cat) -> Result<ExitCode, Failure> {
     use_session(OnSignal::Kill, context.open_existing(&args.session), async |session| {
-        if context.prints_json() {
-            let mut outputs = Vec::new();
-            for path in &args.paths {
-                outputs.push(session.read_file(path).await.map_err(not_whole)?);
+        let (mut outputs, mut code) = (Vec::new(), ExitCode::SUCCESS);
+        for path in &args.paths {
+            let failure = match context.prints_json() {
+                true => match session.read_file(path).await {
+                    Ok(output) => {
+                        outputs.push(serde_json::to_value(output).map_err(Failure::failed)?);
+                        continue;
+                    }
+                    Err(error) => not_whole(error),
+                },
+                false => match print_file(session, path).await {
+                    Ok(()) => continue,
+                    Err(error) => Failure::failed(error),
+                },
+            };
+            if args.paths.len() == 1 {
+                return Err(failure);
             }
-            context.print(&outputs, || ())?;
-        } else {
-            for path in &args.paths {
-                print_file(session, path).await.map_err(Failure::failed)?;
-            }
+            outputs.push(failure.json());
+            code = failure.report();
         }
-        Ok(ExitCode::SUCCESS)
+        context.print(&outputs, || ())?;
+        Ok(code)
     })
     .await
 }

@@ -5,10 +5,11 @@ mod env_file;
 mod screen;
 mod shell;
 
+use std::collections::BTreeSet;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use agent_tools::{ByteRange, Session, ToolError};
+use agent_tools::{ByteRange, Session, ToolError, printable};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use clap::{Args, Subcommand};
@@ -17,7 +18,7 @@ use sandbox_core::{FileError, SessionPath};
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::options::{SessionArgs, session_path};
-use crate::output::{outln, print_bytes, print_error};
+use crate::output::{errln, outln, print_bytes, print_error};
 use crate::signals::{OnSignal, use_session};
 use crate::stdin;
 use bash::Bash;
@@ -34,8 +35,8 @@ pub(crate) enum ToolCommand {
     /// The command gets the standard input of this process, and its signals HUP, INT, QUIT, TERM,
     /// ALRM, USR1 and USR2, in all of its processes. Its output is passed on byte for byte while it
     /// runs, with `[redacted:NAME]` for the values of variables. Notes about changed files and
-    /// refusals follow on standard error. With --json, the result is one object, and signals end
-    /// the command.
+    /// refusals follow on standard error. With --json, the result is one object, HUP, INT, QUIT and
+    /// TERM end the command, and it does not get the other signals.
     #[command(after_help = "Examples:\n  $ agent-tools bash 'echo hello > greeting.txt; ls'\n  \
                             $ agent-tools bash --session other --timeout 600 'sleep 0.1'\n  \
                             $ echo hello | agent-tools bash 'cat > greeting.txt'")]
@@ -132,21 +133,34 @@ pub(super) fn not_whole(error: ToolError) -> Failure {
     if is_large { failure.with_remedy("without --json, a file may have any size") } else { failure }
 }
 
-/// Prints a file of any size, part by part.
+/// Prints a file of any size, part by part. A note names the values that are replaced in binary
+/// content, because its reader may not see the placeholders.
 pub(super) async fn print_file(session: &Session, path: &str) -> Result<(), ToolError> {
-    let mut start = 0;
+    let (mut start, mut redacted) = (0, BTreeSet::new());
     loop {
         let range = ByteRange { start, end: Some(start + PART_BYTES) };
         let part = session.read_file_bytes(path, range).await?;
         match part.encoding {
-            Some(_) => print_bytes(&STANDARD.decode(&part.content).unwrap_or_default()),
+            Some(_) => {
+                print_bytes(&STANDARD.decode(&part.content).unwrap_or_default());
+                redacted.extend(part.redacted);
+            }
             None => print_bytes(part.content.as_bytes()),
         }
         start = part.next_byte.unwrap_or(start + PART_BYTES);
         if part.total_bytes.is_none_or(|size| start >= size) {
-            return Ok(());
+            break;
         }
     }
+    if !redacted.is_empty() {
+        let names = Vec::from_iter(redacted).join(", ");
+        errln!(
+            "agent-tools: note: {} is binary, and [redacted:NAME] replaces the values of {names} \
+             in it; `agent-tools cp` copies it as it is",
+            printable(path)
+        );
+    }
+    Ok(())
 }
 
 async fn write_file(context: &Context, args: WriteFile) -> Result<ExitCode, Failure> {
