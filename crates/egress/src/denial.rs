@@ -56,6 +56,8 @@ pub enum Denial {
         problem: String,
         /// The port of the connection.
         port: u16,
+        /// True inside TLS that the gate terminates.
+        is_terminated: bool,
     },
     /// The client of a connection to port 80 has sent nothing, and the port is for HTTP and TLS.
     NoRequest,
@@ -170,6 +172,9 @@ impl Denial {
             Self::OtherPort { .. } => Some("use https on a port of the mask".to_owned()),
             Self::HostHeader { .. } => Some("send one header Host".to_owned()),
             Self::UnknownAddress => Some("resolve the name again".to_owned()),
+            Self::UnreadableRequest { is_terminated: true, .. } => {
+                Some("send valid HTTP".to_owned())
+            }
             Self::UnreadableRequest { port: HTTP_PORT, .. } => {
                 Some("send valid HTTP or use TLS; other protocols need another port".to_owned())
             }

@@ -49,8 +49,13 @@ pub(crate) fn unread(target: &Target, denial: &Denial) -> String {
 }
 
 /// Returns the same for a client whose destination is unknown.
-pub(crate) fn unread_by_proxy(problem: &str) -> String {
-    written(StatusCode::BAD_REQUEST, "bad-request", &format!("{UNREADABLE}: {problem}\n"))
+pub(super) fn unread_by_proxy(denial: &Denial) -> String {
+    let (status, error, phrase) = kind(denial);
+    let text = match denial {
+        Denial::UnreadableRequest { problem, .. } => format!("{phrase}: {problem}\n"),
+        denial => format!("{phrase}: {denial}\n"),
+    };
+    written(status, error, &text)
 }
 
 fn written(status: StatusCode, error: &str, text: &str) -> String {
@@ -68,8 +73,9 @@ struct Wording {
     text: String,
 }
 
-fn refusal(target: &Target, denial: &Denial) -> Wording {
-    let (status, error, phrase) = match denial {
+/// Returns the status of a refusal, its word for programs, and its reason phrase.
+fn kind(denial: &Denial) -> (StatusCode, &'static str, &'static str) {
+    match denial {
         Denial::OtherHost { .. } | Denial::HostHeader { .. } => {
             (StatusCode::MISDIRECTED_REQUEST, "blocked-by-allowlist", BLOCKED)
         }
@@ -85,7 +91,11 @@ fn refusal(target: &Target, denial: &Denial) -> Wording {
         }
         Denial::UnfitValue { .. } => (StatusCode::INTERNAL_SERVER_ERROR, "unfit-secret", UNFIT),
         _ => (StatusCode::FORBIDDEN, "blocked-by-allowlist", BLOCKED),
-    };
+    }
+}
+
+fn refusal(target: &Target, denial: &Denial) -> Wording {
+    let (status, error, phrase) = kind(denial);
     let host = target.host.with_port(target.port);
     let mut text = format!("{phrase}: {host}\nRule: {denial}\n");
     if let Some(remedy) = denial.remedy() {

@@ -1,6 +1,7 @@
 //! Tests of the gate on loopback.
 
 mod bypass;
+mod captured_http;
 mod conformance;
 mod crowd;
 mod destinations;
