@@ -4,6 +4,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -25,8 +26,11 @@ const PATIENCE: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub(super) struct Unread<S> {
     pub(super) error: hyper::Error,
+    /// Bytes that were read, and are no request so far.
+    pub(super) read: Bytes,
+    pub(super) max_head_bytes: usize,
     pub(super) is_first: bool,
-    /// The stream, if an answer can be written.
+    /// The stream, unless an earlier answer is on its way.
     stream: Option<S>,
 }
 
@@ -38,6 +42,8 @@ fn server(limits: &Limits) -> http1::Builder {
         .header_read_timeout(limits.head_timeout)
         .max_headers(MAX_HEADERS)
         .max_buf_size(limits.max_head_bytes)
+        // A read may go beyond the size of the buffer.
+        .max_header_size(limits.max_head_bytes)
         .half_close(true)
         .preserve_header_case(true);
     server
@@ -66,12 +72,24 @@ where
     let Some(parts) = serving.into_parts() else { return Ok(()) };
     let client = parts.io.into_inner();
     let stream = client.is_holding().then(|| client.into_inner());
-    let is_first = turns.begun() == 0;
-    Err(Box::new(Unread { error, is_first, stream }))
+    Err(Box::new(Unread {
+        error,
+        read: parts.read_buf,
+        max_head_bytes: limits.max_head_bytes,
+        is_first: turns.begun() == 0,
+        stream,
+    }))
 }
 
 /// A stream that has left HTTP.
 pub(super) type Stream<S> = TokioIo<Held<S>>;
+
+impl<S> Unread<S> {
+    /// Returns whether an answer can be written: no earlier answer is on its way.
+    pub(super) fn is_answerable(&self) -> bool {
+        self.stream.is_some()
+    }
+}
 
 impl<S: AsyncWrite + Unpin> Unread<S> {
     /// Writes the last answer of the connection, unless an earlier answer has no end.

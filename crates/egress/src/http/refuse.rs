@@ -86,7 +86,13 @@ fn kind(denial: &Denial) -> (StatusCode, &'static str, &'static str) {
         Denial::OtherPort { .. } => (StatusCode::FORBIDDEN, "blocked-secret", OTHER_PORT),
         Denial::Signature { .. } => (StatusCode::FORBIDDEN, "blocked-signature", SIGNATURE),
         Denial::UnreadableRequest { .. } => (StatusCode::BAD_REQUEST, "bad-request", UNREADABLE),
-        Denial::NoRequest | Denial::UnfinishedMessage => {
+        Denial::UnfinishedHead { is_closed: true } => {
+            (StatusCode::BAD_REQUEST, "bad-request", UNREADABLE)
+        }
+        Denial::LargeHead { .. } => {
+            (StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "head-too-large", UNREADABLE)
+        }
+        Denial::NoRequest | Denial::UnfinishedMessage | Denial::UnfinishedHead { .. } => {
             (StatusCode::REQUEST_TIMEOUT, "no-request", NO_REQUEST)
         }
         Denial::UnfitValue { .. } => (StatusCode::INTERNAL_SERVER_ERROR, "unfit-secret", UNFIT),

@@ -1,9 +1,11 @@
 //! The refusal of what is no request.
 
+use std::error::Error as _;
+
 use tokio::io::AsyncWrite;
 
 use super::exchange::Exchange;
-use super::http1::Unread;
+use super::http1::{MAX_HEADERS, Unread};
 use super::{Scope, refuse};
 use crate::connect::Blocked;
 use crate::denial::Denial;
@@ -54,12 +56,39 @@ fn problem<S>(unread: &Unread<S>, to: Option<(&Target, Content)>) -> Option<Deni
     if error.is_timeout() && *is_first {
         return Some(Denial::UnfinishedMessage);
     }
-    if !error.is_parse() {
-        return None;
+    if error.is_parse_too_large() {
+        return Some(large_head(unread));
     }
-    Some(Denial::UnreadableRequest {
-        problem: error.to_string().replace(" parsed", ""),
-        port: to.map_or(0, |(target, _)| target.port),
-        is_terminated: to.is_some_and(|(_, content)| content == Content::Terminated),
-    })
+    if error.is_parse() {
+        return Some(Denial::UnreadableRequest {
+            problem: error.to_string().replace(" parsed", ""),
+            port: to.map_or(0, |(target, _)| target.port),
+            is_terminated: to.is_some_and(|(_, content)| content == Content::Terminated),
+        });
+    }
+    // Between requests, a client may be silent as long as it wants, and leave.
+    let has_begun = unread.is_answerable() && unread.read.iter().any(|byte| !is_line_end(*byte));
+    let is_closed = error.is_incomplete_message() || is_broken(error);
+    (has_begun && (is_closed || error.is_timeout())).then_some(Denial::UnfinishedHead { is_closed })
+}
+
+/// Returns the refusal of a head that exceeds a limit.
+fn large_head<S>(unread: &Unread<S>) -> Denial {
+    let lines = unread.read.split(|byte| *byte == b'\n');
+    let is_blank = |line: &&[u8]| line.iter().all(|byte| is_line_end(*byte));
+    let headers = lines.skip_while(is_blank).skip(1).take_while(|line| !is_blank(line)).count();
+    if headers > MAX_HEADERS {
+        Denial::LargeHead { max: MAX_HEADERS, unit: "headers" }
+    } else {
+        Denial::LargeHead { max: unread.max_head_bytes, unit: "bytes" }
+    }
+}
+
+fn is_line_end(byte: u8) -> bool {
+    matches!(byte, b'\r' | b'\n')
+}
+
+/// Returns whether a read has failed, such as after the reset of a client.
+fn is_broken(error: &hyper::Error) -> bool {
+    error.source().is_some_and(|source| source.is::<std::io::Error>())
 }

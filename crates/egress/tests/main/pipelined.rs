@@ -1,5 +1,7 @@
 //! Requests behind a good one on the same connection: each is judged on its own.
 
+use std::time::Duration;
+
 use egress::{Limits, NetworkEvent, Outcome};
 use secrets::{Mask, Masks};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -203,4 +205,81 @@ async fn an_unreadable_request_inside_terminated_tls_gets_the_reason() {
     while origin.has_received() {
         assert_eq!(origin.received().head.uri.path(), "/first");
     }
+}
+
+#[tokio::test]
+async fn a_head_beyond_a_limit_gets_the_limit_and_is_recorded() {
+    let mut limits = Limits::default();
+    limits.max_head_bytes = 8192;
+    let session = Session::open_with(usual(), usual_names(), limits);
+    let origin = Origin::answering(OK).await;
+    let to = format!("allowed.test:{}", origin.port);
+    let first = format!("GET / HTTP/1.1\r\nHost: {to}\r\n\r\n");
+    let long = format!("GET /second HTTP/1.1\r\nX: {}\r\n\r\n", "a".repeat(9000));
+    let many = format!("GET /second HTTP/1.1\r\n{}\r\n", "X: 1\r\n".repeat(101));
+    for first in ["", &first] {
+        for (second, limit) in [(&long, "8192 bytes"), (&many, "100 headers")] {
+            let mark = session.network.mark();
+            let mut client = session.tunnel(&to).await;
+            client.write_all(format!("{first}{second}").as_bytes()).await.unwrap();
+            let answer = refusal(&mut client, limit).await;
+            let second = &second[..20];
+            let rule = format!("the head of the request has more than {limit}");
+            assert!(answer.starts_with("HTTP/1.1 431 "), "{first} {second}: {answer}");
+            let text = format!("Rule: {rule}\nRemedy: send fewer or shorter headers\n");
+            assert!(answer.ends_with(&text), "{answer}");
+            assert_eq!(denial(&session.network.events_since(mark)), rule);
+        }
+    }
+    let answer = session.send(&many.replace("/second", &format!("http://{to}/"))).await;
+    assert!(answer.ends_with("the head of the request has more than 100 headers\n"), "{answer}");
+    assert!(!origin.received().contains("second"), "{}", origin.received());
+}
+
+#[tokio::test]
+async fn a_head_that_is_broken_off_is_recorded_with_the_reason() {
+    let mut limits = Limits::default();
+    limits.head_timeout = Duration::from_millis(300);
+    let session = Session::open_with(usual(), usual_names(), limits);
+    let origin = Origin::answering(OK).await;
+    let to = format!("allowed.test:{}", origin.port);
+    let first = format!("GET / HTTP/1.1\r\nHost: {to}\r\n\r\n");
+    let closed = "the client closed before the end of the head of its request";
+    let late = "the client did not finish the head of its request in time";
+    for (first, second, is_closed, reason) in [
+        ("", "GET /second HTTP/1.1\r\nHost: al", true, Some(closed)),
+        (&*first, "GET /second HTTP/1.1\r\nHost: al", true, Some(closed)),
+        (&first, "G", true, Some(closed)),
+        (&first, "GET /second HTTP/1.1\r\nHost: al", false, Some(late)),
+        (&first, "", true, None),
+        (&first, "", false, None),
+        (&first, "\r\n", true, None),
+    ] {
+        let (case, mark) = (format!("{first:?} {second:?}"), session.network.mark());
+        let mut client = session.tunnel(&to).await;
+        client.write_all(format!("{first}{second}").as_bytes()).await.unwrap();
+        if is_closed {
+            client.shutdown().await.unwrap();
+        }
+        let answer = rest(&mut client).await;
+        drop(client);
+        let count = 1 + usize::from(reason.is_some() && !first.is_empty());
+        let events = async {
+            while session.network.events_since(mark).len() < count {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        soon(events).await;
+        let events = session.network.events_since(mark);
+        assert_eq!(events.len(), count, "{case}: {events:?}");
+        match reason {
+            Some(reason) => {
+                assert_eq!(denial(&events), reason, "{case}");
+                let status = if is_closed { "HTTP/1.1 400 " } else { "HTTP/1.1 408 " };
+                assert!(answer.contains(status) && answer.contains(reason), "{case}: {answer}");
+            }
+            None => assert!(matches!(events[0].outcome, Outcome::Allowed(_)), "{case}"),
+        }
+    }
+    assert!(!origin.received().contains("second"), "{}", origin.received());
 }
