@@ -245,6 +245,9 @@ impl fmt::Display for Denial {
             Self::OwnAddress { address } => {
                 write!(f, "it leads to {address}, an address of the host itself")
             }
+            Self::OtherHost { named } if named.is_empty() => {
+                f.write_str("the connection names an empty host")
+            }
             Self::OtherHost { named } => write!(f, "the connection names another host: {named}"),
             Self::UnreadableHello => f.write_str("the TLS hello cannot be read"),
             Self::UnreadableRequest { problem, .. } => {
