@@ -101,3 +101,27 @@ async fn a_captured_client_without_a_request_is_refused_on_the_port_of_http() {
     }
     assert_eq!(origin.connections(), 0);
 }
+
+#[tokio::test]
+async fn a_captured_client_that_leaves_without_a_request_is_not_recorded() {
+    let test = "captured_http::a_captured_client_that_leaves_without_a_request_is_not_recorded";
+    if !has_network_of_its_own(test) {
+        return;
+    }
+    let session = Captured::open(80, usual());
+    let origin = Origin::on(listen(Ipv4Addr::LOCALHOST, 80), |mut stream, _| async move {
+        let _ = stream.write_all(b"220 ready\r\n").await;
+    });
+    let mut client = session.connect("allowed.test").await;
+    client.shutdown().await.unwrap();
+    assert_eq!(rest(&mut client).await, "");
+    assert_eq!(origin.connections(), 0);
+    let mark = session.network.mark();
+    assert_eq!(session.network.events_since(egress::EventMark::default()), []);
+    // The host of the connection is refused in any case.
+    let mut client = session.connect("denied.test").await;
+    client.shutdown().await.unwrap();
+    rest(&mut client).await;
+    let events = session.network.events_since(mark);
+    assert!(matches!(&events[..], [NetworkEvent { outcome: Outcome::Denied(_), .. }]));
+}
