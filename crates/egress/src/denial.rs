@@ -56,6 +56,22 @@ pub enum Denial {
         problem: String,
         /// The port of the connection.
         port: u16,
+        /// True inside TLS that the gate terminates.
+        is_terminated: bool,
+    },
+    /// The head of a request exceeds a limit.
+    #[non_exhaustive]
+    LargeHead {
+        /// The limit.
+        max: usize,
+        /// The unit of the limit: `bytes` or `headers`.
+        unit: &'static str,
+    },
+    /// The client began the head of a request, and did not finish it.
+    #[non_exhaustive]
+    UnfinishedHead {
+        /// True if the client has closed the connection, and false if it was late.
+        is_closed: bool,
     },
     /// The client of a connection to port 80 has sent nothing, and the port is for HTTP and TLS.
     NoRequest,
@@ -170,10 +186,17 @@ impl Denial {
             Self::OtherPort { .. } => Some("use https on a port of the mask".to_owned()),
             Self::HostHeader { .. } => Some("send one header Host".to_owned()),
             Self::UnknownAddress => Some("resolve the name again".to_owned()),
+            Self::UnreadableRequest { is_terminated: true, .. } => {
+                Some("send valid HTTP".to_owned())
+            }
             Self::UnreadableRequest { port: HTTP_PORT, .. } => {
                 Some("send valid HTTP or use TLS; other protocols need another port".to_owned())
             }
             Self::UnreadableRequest { .. } => Some("send valid HTTP, or use TLS".to_owned()),
+            Self::LargeHead { .. } => Some("send fewer or shorter headers".to_owned()),
+            Self::UnfinishedHead { .. } => {
+                Some("send the whole head of the request at once".to_owned())
+            }
             Self::NoRequest => {
                 Some("use HTTP or TLS; other protocols need another port".to_owned())
             }
@@ -222,10 +245,22 @@ impl fmt::Display for Denial {
             Self::OwnAddress { address } => {
                 write!(f, "it leads to {address}, an address of the host itself")
             }
+            Self::OtherHost { named } if named.is_empty() => {
+                f.write_str("the connection names an empty host")
+            }
             Self::OtherHost { named } => write!(f, "the connection names another host: {named}"),
             Self::UnreadableHello => f.write_str("the TLS hello cannot be read"),
             Self::UnreadableRequest { problem, .. } => {
                 write!(f, "the request is not valid HTTP: {problem}")
+            }
+            Self::LargeHead { max, unit } => {
+                write!(f, "the head of the request has more than {max} {unit}")
+            }
+            Self::UnfinishedHead { is_closed: true } => {
+                f.write_str("the client closed before the end of the head of its request")
+            }
+            Self::UnfinishedHead { is_closed: false } => {
+                f.write_str("the client did not finish the head of its request in time")
             }
             Self::NoRequest => {
                 f.write_str("port 80 is for HTTP and TLS, and the client has sent nothing")

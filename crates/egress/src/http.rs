@@ -5,8 +5,10 @@ mod coding;
 mod delay;
 mod exchange;
 mod forward;
+mod held;
 mod hop;
 mod host_header;
+mod http1;
 mod insertions;
 mod prepare;
 mod refuse;
@@ -16,13 +18,15 @@ mod unreadable;
 mod watch;
 mod wire;
 
+use std::convert::Infallible;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use hyper::body::Incoming;
-use hyper::server::conn::{http1, http2};
-use hyper::service::{HttpService, service_fn};
+use hyper::server::conn::http2;
+use hyper::service::service_fn;
 use hyper::upgrade::{OnUpgrade, Upgraded};
+use hyper::{Request, Response};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpStream;
 
@@ -35,7 +39,7 @@ use crate::relay;
 use crate::secure::Protocol;
 use crate::session::Session;
 use crate::tunnel::{self, End};
-use body::{Body, BodyError};
+use body::Body;
 use exchange::Exchange;
 use tasks::Tasks;
 
@@ -44,25 +48,10 @@ pub(crate) use refuse::unread;
 pub(crate) use terminated::{explain, serve_terminated};
 pub(crate) use wire::Wire;
 
-/// Headers of one request or answer.
-const MAX_HEADERS: usize = 100;
 /// Bytes of HTTP/2 on their way without an acknowledgement.
 const HTTP_2_WINDOW_BYTES: u32 = 1 << 20;
 /// Requests of one HTTP/2 connection at once.
 const MAX_STREAMS: u32 = 100;
-
-/// Returns the settings of a server of HTTP/1, with the bounds on what a client may send.
-fn server(limits: &Limits) -> http1::Builder {
-    let mut server = http1::Builder::new();
-    server
-        .timer(TokioTimer::new())
-        .header_read_timeout(limits.head_timeout)
-        .max_headers(MAX_HEADERS)
-        .max_buf_size(limits.max_head_bytes)
-        .half_close(true)
-        .preserve_header_case(true);
-    server
-}
 
 /// Destinations that the requests of a connection may have.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -111,37 +100,26 @@ pub(crate) async fn serve(
     let limits = &session.shared.limits;
     let version = scope.version();
     let exchange = Arc::new(Exchange::new(session, cut, scope, upstream).await);
-    let service = service_fn(|request| {
+    let answer = |request| {
         let exchange = Arc::clone(&exchange);
-        async move { Ok::<_, std::convert::Infallible>(exchange.answer(request).await) }
-    });
+        async move { exchange.answer(request).await }
+    };
     let wire = Wire::new(client, read, None);
     if version == Version::Two {
-        return serve_http2(limits, TokioIo::new(wire), service).await;
+        return serve_http2(limits, TokioIo::new(wire), answer).await;
     }
-    // hyper answers what is no request itself, and without a reason.
-    let wire = wire.hold_until({
-        let exchange = Arc::clone(&exchange);
-        move || exchange.has_begun()
-    });
-    let mut serving = server(limits).serve_connection(TokioIo::new(wire), service).with_upgrades();
-    if let Err(error) = (&mut serving).await {
-        // The client sent no HTTP, left, or did not finish a head in time.
-        if let Some(answer) = exchange.refuse_unreadable(&error).await
-            && let Some(parts) = serving.into_parts()
-        {
-            let client = parts.io.into_inner().into_end(Bytes::new()).stream;
-            relay::answer_last(&client, answer.as_bytes()).await;
-        }
-        return;
+    if let Err(unread) = http1::serve(limits, wire, answer).await {
+        return exchange.refuse_unread(*unread).await;
     }
     match exchange.take_next() {
         Some(Next::Connect { client, upstream }) => {
-            let Some(client) = end(client).await else { return };
+            let Some(client) = client_end(client).await else { return };
             Box::pin(relay::run(session, cut, client.stream, client.read, *upstream)).await;
         }
         Some(Next::Upgrade { client, upstream, flow, _driver }) => {
-            let (Some(client), Some(upstream)) = (end(client).await, end(upstream).await) else {
+            let (Some(client), Some(upstream)) =
+                (client_end(client).await, server_end(upstream).await)
+            else {
                 return;
             };
             tunnel::run(client, upstream, &flow).await;
@@ -151,13 +129,16 @@ pub(crate) async fn serve(
 }
 
 /// Serves the requests of a connection in HTTP/2.
-async fn serve_http2<I, S>(limits: &Limits, client: I, service: S)
+async fn serve_http2<I, A, F>(limits: &Limits, client: I, answer: A)
 where
     I: hyper::rt::Read + hyper::rt::Write + Unpin,
-    S: HttpService<Incoming, ResBody = Body>,
-    S::Future: Send + 'static,
-    S::Error: Into<BodyError>,
+    A: Fn(Request<Incoming>) -> F,
+    F: Future<Output = Response<Body>> + Send + 'static,
 {
+    let service = service_fn(|request| {
+        let answered = answer(request);
+        async move { Ok::<_, Infallible>(answered.await) }
+    });
     let (tasks, _end) = Tasks::new();
     // The client sent no HTTP, or left, if that fails.
     let _ = http2::Builder::new(tasks)
@@ -170,8 +151,15 @@ where
         .await;
 }
 
-/// Returns the socket of a connection that has left HTTP.
-async fn end(upgrade: OnUpgrade) -> Option<End> {
+/// Returns the socket of a client that has left HTTP.
+async fn client_end(upgrade: OnUpgrade) -> Option<End> {
+    let upgraded: Upgraded = upgrade.await.ok()?;
+    let parts = upgraded.downcast::<http1::Stream<Wire>>().ok()?;
+    Some(parts.io.into_inner().into_inner().into_end(parts.read_buf))
+}
+
+/// Returns the socket of a server that has left HTTP.
+async fn server_end(upgrade: OnUpgrade) -> Option<End> {
     let upgraded: Upgraded = upgrade.await.ok()?;
     let parts = upgraded.downcast::<TokioIo<Wire>>().ok()?;
     Some(parts.io.into_inner().into_end(parts.read_buf))

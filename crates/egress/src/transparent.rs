@@ -73,7 +73,9 @@ pub(crate) async fn serve(
                 _ => relay::refuse(&client, &read, &target, &denial).await,
             };
         }
-        if opening == Opening::Gone {
+        // A connection without a request, such as a spare one of a browser, leaves no record.
+        let has_left = opening == Opening::Other && read.is_empty() && relay::has_left(&client);
+        if has_left || opening == Opening::Gone {
             return;
         }
     }

@@ -72,21 +72,38 @@ pub(crate) fn class(address: IpAddr) -> Option<AddressClass> {
     }
 }
 
-/// Returns the IPv4 address that an IPv6 one leads to: mapped, compatible, translated, NAT64 or
-/// 6to4.
-pub(crate) fn embedded_ipv4(address: IpAddr) -> Option<IpAddr> {
-    let IpAddr::V6(v6) = address else { return None };
-    let segments = v6.segments();
-    let (high, low) = match segments {
-        [0x2002, high, low, ..] => (high, low),
+/// Returns the IPv4 addresses inside an IPv6 one, to which it may lead: mapped, compatible,
+/// translated, NAT64, 6to4, Teredo or ISATAP.
+pub(crate) fn embedded_ipv4(address: IpAddr) -> impl Iterator<Item = IpAddr> {
+    let segments = match address {
+        IpAddr::V6(v6) => v6.segments(),
+        IpAddr::V4(_) => [u16::MAX; 8],
+    };
+    let by_prefix = match segments {
+        [0x2002, high, low, ..] => [Some((high, low)), None],
+        // The server, and the client with inverted bits (RFC 4380, section 4).
+        [0x2001, 0, high, low, _, _, of_client, and_low] => {
+            [Some((high, low)), Some((!of_client, !and_low))]
+        }
+        // A prefix of local use that has 64 bits (RFC 6052, section 2.2).
+        [0x64, 0xff9b, 1, _, first @ 0..=0xff, middle, last, 0] if last.trailing_zeros() >= 8 => {
+            [Some((first << 8 | middle >> 8, middle << 8 | last >> 8)), Some((last, 0))]
+        }
         [0x64, 0xff9b, 0, 0, 0, 0, high, low]
         // Prefixes of local use (RFC 8215), of which most have 96 bits.
         | [0x64, 0xff9b, 1, _, _, _, high, low]
         | [0, 0, 0, 0, 0, 0 | 0xffff, high, low]
-        | [0, 0, 0, 0, 0xffff, 0, high, low] => (high, low),
-        _ => return None,
+        | [0, 0, 0, 0, 0xffff, 0, high, low] => [Some((high, low)), None],
+        _ => [None; 2],
     };
-    Some(Ipv4Addr::from_bits(u32::from(high) << 16 | u32::from(low)).into())
+    // ISATAP has any prefix (RFC 5214, section 6.1). Two bits say that an identifier is a universal
+    // one, and that it is one of a group.
+    let by_identifier = match segments {
+        [_, _, _, _, 0 | 0x100 | 0x200 | 0x300, 0x5efe, high, low] => Some((high, low)),
+        _ => None,
+    };
+    let embedded = by_prefix.into_iter().chain([by_identifier]).flatten();
+    embedded.map(|(high, low)| Ipv4Addr::from_bits(u32::from(high) << 16 | u32::from(low)).into())
 }
 
 /// A block of addresses.
@@ -126,6 +143,28 @@ mod tests {
         assert!(!block("0.0.0.0", 0).contains(at("::1")));
         assert!(block("::", 0).contains(at("ffff::1")));
         assert!(block("1.2.3.4", 32).contains(at("::ffff:1.2.3.4")));
+    }
+
+    #[test]
+    fn every_form_of_ipv6_shows_the_ipv4_addresses_inside() {
+        for (address, expected) in [
+            ("::ffff:10.0.0.1", &["10.0.0.1"][..]),
+            ("64:ff9b::10.0.0.1", &["10.0.0.1"]),
+            ("64:ff9b:1:7::10.0.0.1", &["10.0.0.1"]),
+            ("64:ff9b:1:7:a:0:100::", &["10.0.0.1", "1.0.0.0"]),
+            ("2002:a00:1::1", &["10.0.0.1"]),
+            ("2001:0:4136:e378:8000:63bf:f5ff:fffe", &["65.54.227.120", "10.0.0.1"]),
+            ("2001:db8::5efe:10.0.0.1", &["10.0.0.1"]),
+            ("2001:db8::200:5efe:10.0.0.1", &["10.0.0.1"]),
+            ("2002:102:304::5efe:10.0.0.1", &["1.2.3.4", "10.0.0.1"]),
+            ("2001:db8::400:5efe:a00:1", &[]),
+            ("2001:db8::a00:1", &[]),
+            ("10.0.0.1", &[]),
+        ] {
+            let found: Vec<_> = embedded_ipv4(address.parse().unwrap()).collect();
+            let expected: Vec<IpAddr> = expected.iter().map(|one| one.parse().unwrap()).collect();
+            assert_eq!(found, expected, "{address}");
+        }
     }
 
     #[test]

@@ -225,9 +225,10 @@ impl NetworkPolicy {
     /// Returns the class of a refused address.
     pub fn check_resolved(&self, address: IpAddr, port: u16) -> Result<(), AddressClass> {
         let address = address.to_canonical();
-        let judged = [Some(address), address::embedded_ipv4(address)];
+        let judged: Vec<IpAddr> =
+            std::iter::once(address).chain(address::embedded_ipv4(address)).collect();
         let listed = |entry: &str| Err(AddressClass::Listed { entry: entry.to_owned() });
-        for judged in judged.into_iter().flatten() {
+        for &judged in &judged {
             if let Some(entry) = self.denied.literal(&judged.into(), port) {
                 return listed(entry);
             }
@@ -235,7 +236,7 @@ impl NetworkPolicy {
         if self.allowed.literal(&address.into(), port).is_some() {
             return Ok(());
         }
-        for judged in judged.into_iter().flatten() {
+        for &judged in &judged {
             if let Some(class) = address::class(judged) {
                 return Err(class);
             }
@@ -451,6 +452,12 @@ mod tests {
             // An IPv4 address that is open by itself does not open the IPv6 ones around it.
             ("64:ff9b::7f00:1", 5432, false),
             ("64:ff9b::a09:1", 443, true),
+            ("2001:0:102:304::f5ff:fffe", 443, false),
+            ("2001:0:7f00:1::fefd:fcfb", 443, false),
+            ("2001:0:102:304::fefd:fcfb", 443, true),
+            ("2606:4700::5efe:127.0.0.1", 443, false),
+            ("2606:4700::200:5efe:10.0.0.1", 443, false),
+            ("2606:4700::200:5efe:1.2.3.4", 443, true),
             ("::1", 22, true),
             ("10.9.9.9", 82, false),
             ("fd00:a9fe:a9fe::1", 80, false),

@@ -11,7 +11,7 @@ const MAX_REFUSALS: usize = 5;
 
 /// The number of refusals that are kept, for the choice of those that a result names.
 const MAX_KEPT: usize = 1024;
-/// The number of refusals that are known again. Beyond it, each counts as a destination.
+/// The number of refusals, and of their hosts, that are known again. Beyond it, each counts anew.
 const MAX_KNOWN: usize = 1 << 16;
 
 /// The refusals of a running command. Their number stays right when the record of connections has
@@ -20,8 +20,11 @@ const MAX_KNOWN: usize = 1 << 16;
 pub(crate) struct RefusalCount {
     /// Hashes of the destinations with their rules.
     known: HashSet<u64>,
+    /// Hashes of the hosts.
+    hosts: HashSet<u64>,
     hasher: RandomState,
     kept: Vec<NetworkEvent>,
+    /// The number of hosts without a refusal that is kept.
     further: usize,
 }
 
@@ -35,9 +38,15 @@ impl RefusalCount {
         if self.known.len() < MAX_KNOWN {
             self.known.insert(hash);
         }
-        match self.kept.len() < MAX_KEPT {
-            true => self.kept.push(event.clone()),
-            false => self.further += 1,
+        let host = self.hasher.hash_one(&event.host);
+        let is_new = !self.hosts.contains(&host);
+        if self.hosts.len() < MAX_KNOWN {
+            self.hosts.insert(host);
+        }
+        if self.kept.len() < MAX_KEPT {
+            self.kept.push(event.clone());
+        } else if is_new {
+            self.further += 1;
         }
     }
 
@@ -53,7 +62,7 @@ impl RefusalCount {
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Refusals {
     pub(crate) denials: Vec<Denial>,
-    /// The number of further destinations.
+    /// The number of further hosts.
     pub(crate) omitted: usize,
 }
 
@@ -61,7 +70,7 @@ pub(crate) struct Refusals {
 /// other commands ran at the same time.
 fn refusals(events: &[NetworkEvent], is_shared: bool) -> Refusals {
     let mut refusals = Refusals::default();
-    let mut seen = HashSet::new();
+    let (mut seen, mut hosts) = (HashSet::new(), HashSet::new());
     let denied = || events.iter().filter(|event| event.outcome == ConnectionOutcome::Denied);
     let connected: HashSet<&str> =
         denied().filter(|event| event.port.is_some()).map(|event| &*event.host).collect();
@@ -73,9 +82,10 @@ fn refusals(events: &[NetworkEvent], is_shared: bool) -> Refusals {
             continue;
         }
         if refusals.denials.len() == MAX_REFUSALS {
-            refusals.omitted += 1;
+            refusals.omitted += usize::from(hosts.insert(&*event.host));
             continue;
         }
+        hosts.insert(&*event.host);
         refusals.denials.push(Denial {
             target,
             access: "connect",
@@ -131,6 +141,18 @@ mod tests {
         let many: Vec<_> = (0..9).map(|n| denied(&format!("{n}.test"))).collect();
         let found = refusals(&many, false);
         assert_eq!((found.denials.len(), found.omitted), (5, 4));
+        // Other ports and rules of a host are no further hosts.
+        let port = |host: &str, port| NetworkEvent { port: Some(port), ..denied(host) };
+        let mut repeated: Vec<_> = (1..9).map(|number| port("a.test", number)).collect();
+        repeated.extend((1..9).map(|number| port("b.test", number)));
+        assert_eq!(refusals(&repeated, false).omitted, 1);
+        let mut counted = RefusalCount::default();
+        for number in 0..3_000 {
+            counted.note(&port("a.test", number));
+            counted.note(&port("b.test", number));
+            counted.note(&port(&format!("{}.test", number % 10), number));
+        }
+        assert_eq!(counted.refusals(false).omitted, 9);
         // Neither many refusals nor many other connections change the count.
         let mut refusals = RefusalCount::default();
         for number in 0..3_000 {

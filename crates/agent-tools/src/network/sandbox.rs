@@ -127,7 +127,7 @@ impl SandboxNetwork {
         Ok(())
     }
 
-    /// Returns the refused destinations so far, at most five, and the number of further ones.
+    /// Returns the refused destinations so far, at most five, and the number of further hosts.
     pub fn refusals(&self) -> (Vec<Denial>, usize) {
         let found = lock(&self.refusals).refusals(false);
         (found.denials, found.omitted)

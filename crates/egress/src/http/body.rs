@@ -167,9 +167,15 @@ impl Filtered {
                     }
                     Err(frame) => {
                         let trailers = frame.into_trailers().unwrap_or_default();
-                        self.state = State::Trailers(self.filter.trailers(trailers));
-                        match self.filter.finish() {
-                            Ok(rest) => rest,
+                        let ended = self.filter.trailers(trailers).and_then(|trailers| {
+                            let rest = self.filter.finish()?;
+                            Ok((trailers, rest))
+                        });
+                        match ended {
+                            Ok((trailers, rest)) => {
+                                self.state = State::Trailers(trailers);
+                                rest
+                            }
                             Err(error) => return Poll::Ready(Some(Err(error))),
                         }
                     }
@@ -271,11 +277,14 @@ impl Filter {
         Ok(out.into())
     }
 
-    fn trailers(&self, mut trailers: HeaderMap) -> HeaderMap {
-        if let Self::Redact { answers, .. } = self {
-            redact_headers(&mut trailers, answers);
+    /// Redacts trailers, or judges those of a request.
+    fn trailers(&self, mut trailers: HeaderMap) -> Result<HeaderMap, BodyError> {
+        match self {
+            Self::Redact { answers, .. } => redact_headers(&mut trailers, answers),
+            Self::Request { watch: Some(watch), .. } => watch.trailers(&trailers)?,
+            Self::Request { watch: None, .. } => {}
         }
-        trailers
+        Ok(trailers)
     }
 
     /// Returns whether the body keeps its length.

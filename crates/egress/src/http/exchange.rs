@@ -1,6 +1,6 @@
 //! The requests of one connection: each is judged, forwarded, and answered.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use hyper::body::Incoming;
@@ -41,7 +41,6 @@ pub(crate) struct Exchange {
     pub(super) kept: tokio::sync::Mutex<Option<Forward>>,
     next: Mutex<Option<Next>>,
     insertions: Insertions,
-    has_begun: AtomicBool,
 }
 
 /// Reason to refuse a request before its destination is judged.
@@ -79,7 +78,6 @@ impl Exchange {
             kept: tokio::sync::Mutex::new(kept),
             next: Mutex::default(),
             insertions: Insertions::new(session),
-            has_begun: AtomicBool::new(false),
         }
     }
 
@@ -93,7 +91,6 @@ impl Exchange {
     }
 
     pub(crate) async fn answer(&self, request: Request<Incoming>) -> Answer {
-        self.has_begun.store(true, Ordering::Relaxed);
         if request.method() == Method::CONNECT {
             return match &self.scope {
                 Scope::Proxy => self.connect(request).await,
@@ -132,11 +129,6 @@ impl Exchange {
             (true, true) => Some(HTTPS_PORT),
         };
         same_host(target, request, default)
-    }
-
-    /// Returns whether the client has sent a request that could be read.
-    pub(crate) fn has_begun(&self) -> bool {
-        self.has_begun.load(Ordering::Relaxed)
     }
 
     fn refuse(&self, target: &Target, denial: Denial) -> Answer {

@@ -13,10 +13,11 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::task::AbortHandle;
 
+use super::HTTP_2_WINDOW_BYTES;
 use super::body::Body;
+use super::http1::MAX_HEADERS;
 use super::tasks::{EndTasks, Tasks};
 use super::wire::Wire;
-use super::{HTTP_2_WINDOW_BYTES, MAX_HEADERS};
 use crate::connect::Upstream;
 use crate::denial::Failure;
 use crate::first_bytes::Version;

@@ -26,6 +26,9 @@ pub(super) fn same_host(
         return Err(Denial::HostHeader { problem: "two headers Host" });
     }
     let text = first.to_str().unwrap_or("?");
+    if text.trim().is_empty() {
+        return Err(Denial::HostHeader { problem: "an empty header Host" });
+    }
     let is_same = match Host::parse_with_port(text) {
         Ok((host, port)) => {
             host == target.host && port.or(default).is_none_or(|port| port == target.port)

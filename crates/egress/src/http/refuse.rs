@@ -49,8 +49,13 @@ pub(crate) fn unread(target: &Target, denial: &Denial) -> String {
 }
 
 /// Returns the same for a client whose destination is unknown.
-pub(crate) fn unread_by_proxy(problem: &str) -> String {
-    written(StatusCode::BAD_REQUEST, "bad-request", &format!("{UNREADABLE}: {problem}\n"))
+pub(super) fn unread_by_proxy(denial: &Denial) -> String {
+    let (status, error, phrase) = kind(denial);
+    let text = match denial {
+        Denial::UnreadableRequest { problem, .. } => format!("{phrase}: {problem}\n"),
+        denial => format!("{phrase}: {denial}\n"),
+    };
+    written(status, error, &text)
 }
 
 fn written(status: StatusCode, error: &str, text: &str) -> String {
@@ -68,8 +73,9 @@ struct Wording {
     text: String,
 }
 
-fn refusal(target: &Target, denial: &Denial) -> Wording {
-    let (status, error, phrase) = match denial {
+/// Returns the status of a refusal, its word for programs, and its reason phrase.
+fn kind(denial: &Denial) -> (StatusCode, &'static str, &'static str) {
+    match denial {
         Denial::OtherHost { .. } | Denial::HostHeader { .. } => {
             (StatusCode::MISDIRECTED_REQUEST, "blocked-by-allowlist", BLOCKED)
         }
@@ -80,12 +86,22 @@ fn refusal(target: &Target, denial: &Denial) -> Wording {
         Denial::OtherPort { .. } => (StatusCode::FORBIDDEN, "blocked-secret", OTHER_PORT),
         Denial::Signature { .. } => (StatusCode::FORBIDDEN, "blocked-signature", SIGNATURE),
         Denial::UnreadableRequest { .. } => (StatusCode::BAD_REQUEST, "bad-request", UNREADABLE),
-        Denial::NoRequest | Denial::UnfinishedMessage => {
+        Denial::UnfinishedHead { is_closed: true } => {
+            (StatusCode::BAD_REQUEST, "bad-request", UNREADABLE)
+        }
+        Denial::LargeHead { .. } => {
+            (StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "head-too-large", UNREADABLE)
+        }
+        Denial::NoRequest | Denial::UnfinishedMessage | Denial::UnfinishedHead { .. } => {
             (StatusCode::REQUEST_TIMEOUT, "no-request", NO_REQUEST)
         }
         Denial::UnfitValue { .. } => (StatusCode::INTERNAL_SERVER_ERROR, "unfit-secret", UNFIT),
         _ => (StatusCode::FORBIDDEN, "blocked-by-allowlist", BLOCKED),
-    };
+    }
+}
+
+fn refusal(target: &Target, denial: &Denial) -> Wording {
+    let (status, error, phrase) = kind(denial);
     let host = target.host.with_port(target.port);
     let mut text = format!("{phrase}: {host}\nRule: {denial}\n");
     if let Some(remedy) = denial.remedy() {

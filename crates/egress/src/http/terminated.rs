@@ -1,19 +1,19 @@
 //! Requests inside TLS that the gate terminates.
 
-use std::convert::Infallible;
 use std::sync::Arc;
 
 use hyper::body::Incoming;
-use hyper::service::service_fn;
 use hyper::upgrade::OnUpgrade;
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
+use tokio::io::AsyncWriteExt as _;
 use tokio_rustls::server::TlsStream;
 
 use super::body::Body;
 use super::exchange::Exchange;
+use super::http1::{self, Unread};
 use super::wire::Wire;
-use super::{Forward, Next, Scope, refuse, serve_http2, server};
+use super::{Forward, Next, Scope, refuse, serve_http2, unreadable};
 use crate::connect::Blocked;
 use crate::flow::Cut;
 use crate::judge::Target;
@@ -40,7 +40,9 @@ pub(crate) async fn serve_terminated(
             async move { exchange.answer(request).await }
         }
     };
-    serve(session, client, protocol, answer).await;
+    if let Err(unread) = serve(session, client, protocol, answer).await {
+        return exchange.refuse_unread(*unread).await;
+    }
     if let Some(Next::Upgrade { client, upstream, flow: _flow, _driver }) = exchange.take_next() {
         copy(client, upstream).await;
     }
@@ -59,33 +61,39 @@ pub(crate) async fn explain(
         let reason = Arc::clone(&reason);
         async move { refuse::blocked(&reason.0, &reason.1) }
     };
-    serve(session, client, protocol, answer).await;
+    if let Err(unread) = serve(session, client, protocol, answer).await {
+        unreadable::explain(*unread, target, blocked).await;
+    }
 }
 
-async fn serve<A, F>(session: &Arc<Session>, client: TlsStream<Wire>, protocol: Protocol, answer: A)
+async fn serve<A, F>(
+    session: &Arc<Session>,
+    client: TlsStream<Wire>,
+    protocol: Protocol,
+    answer: A,
+) -> Result<(), Box<Unread<TlsStream<Wire>>>>
 where
     A: Fn(Request<Incoming>) -> F,
     F: Future<Output = Response<Body>> + Send + 'static,
 {
     let limits = &session.shared.limits;
-    let service = service_fn(|request| {
-        let answered = answer(request);
-        async move { Ok::<_, Infallible>(answered.await) }
-    });
-    let client = TokioIo::new(client);
     match protocol {
-        Protocol::Http1 { .. } => {
-            // The client sent no HTTP, left, or did not finish a head in time, if that fails.
-            let _ = server(limits).serve_connection(client, service).with_upgrades().await;
+        Protocol::Http1 { .. } => http1::serve(limits, client, answer).await,
+        Protocol::Http2 => {
+            serve_http2(limits, TokioIo::new(client), answer).await;
+            Ok(())
         }
-        Protocol::Http2 => serve_http2(limits, client, service).await,
     }
 }
 
 /// Passes bytes between two connections that have left HTTP. Nothing is replaced in them.
 async fn copy(client: OnUpgrade, upstream: OnUpgrade) {
     let (Ok(client), Ok(upstream)) = (client.await, upstream.await) else { return };
-    let (mut client, mut upstream) = (TokioIo::new(client), TokioIo::new(upstream));
+    let Ok(parts) = client.downcast::<http1::Stream<TlsStream<Wire>>>() else { return };
+    let (mut client, mut upstream) = (parts.io.into_inner().into_inner(), TokioIo::new(upstream));
+    if upstream.write_all(&parts.read_buf).await.is_err() {
+        return;
+    }
     let _ = tokio::io::copy_bidirectional_with_sizes(
         &mut client,
         &mut upstream,

@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, OnceLock};
 
+use hyper::HeaderMap;
 use secrets::{RedactionStream, Redactor, Segment};
 
 use super::body::BodyError;
@@ -12,6 +13,7 @@ use crate::session::Session;
 
 /// Watches a request for placeholders of other hosts.
 pub(crate) struct Watch {
+    foreign: Redactor,
     stream: Option<RedactionStream>,
     session: Arc<Session>,
     target: Target,
@@ -27,6 +29,7 @@ impl Watch {
         found: &Arc<OnceLock<Denial>>,
     ) -> Self {
         Self {
+            foreign: foreign.clone(),
             stream: Some(foreign.stream()),
             session: Arc::clone(session),
             target: target.clone(),
@@ -49,6 +52,18 @@ impl Watch {
             stream.finish_segments(|segment| sort(segment, &mut passed, &mut misdirected));
         }
         self.judge(misdirected).map(|()| passed)
+    }
+
+    /// Judges the values of trailers.
+    pub(super) fn trailers(&self, trailers: &HeaderMap) -> Result<(), BodyError> {
+        let found = trailers.values().find_map(|value| {
+            self.foreign
+                .find(value.as_bytes())
+                .into_iter()
+                .next()
+                .map(|found| found.name.to_owned())
+        });
+        self.judge(found)
     }
 
     fn judge(&self, misdirected: Option<String>) -> Result<(), BodyError> {

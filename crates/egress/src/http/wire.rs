@@ -17,8 +17,6 @@ use crate::tunnel::End;
 
 pub(crate) struct Wire {
     stream: TcpStream,
-    /// Returns whether writes pass. Earlier ones are dropped, and the socket stays open.
-    hold: Option<Box<dyn Fn() -> bool + Send + Sync>>,
     read: Bytes,
     traffic: Option<Arc<Traffic>>,
     /// End of the time for bytes after the last answer.
@@ -31,20 +29,7 @@ const LINGER: Duration = Duration::from_secs(1);
 
 impl Wire {
     pub(crate) fn new(stream: TcpStream, read: Bytes, traffic: Option<Arc<Traffic>>) -> Self {
-        Self { stream, hold: None, read, traffic, linger: None }
-    }
-
-    /// Drops what is written until the condition is true.
-    pub(crate) fn hold_until(mut self, passes: impl Fn() -> bool + Send + Sync + 'static) -> Self {
-        self.hold = Some(Box::new(passes));
-        self
-    }
-
-    fn is_held(&mut self) -> bool {
-        if self.hold.as_ref().is_some_and(|passes| passes()) {
-            self.hold = None;
-        }
-        self.hold.is_some()
+        Self { stream, read, traffic, linger: None }
     }
 
     /// Returns the socket with all bytes that were read from it and not used.
@@ -99,9 +84,6 @@ impl AsyncWrite for Wire {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        if self.is_held() {
-            return Poll::Ready(Ok(bytes.len()));
-        }
         let wrote = ready!(Pin::new(&mut self.stream).poll_write(context, bytes))?;
         self.count(Way::Out, wrote);
         Poll::Ready(Ok(wrote))
@@ -112,9 +94,6 @@ impl AsyncWrite for Wire {
         context: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        if self.is_held() {
-            return Poll::Ready(Ok(slices.iter().map(|slice| slice.len()).sum()));
-        }
         let wrote = ready!(Pin::new(&mut self.stream).poll_write_vectored(context, slices))?;
         self.count(Way::Out, wrote);
         Poll::Ready(Ok(wrote))
@@ -129,9 +108,6 @@ impl AsyncWrite for Wire {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.is_held() {
-            return Poll::Ready(Ok(()));
-        }
         ready!(Pin::new(&mut self.stream).poll_shutdown(context))?;
         if self.traffic.is_some() {
             return Poll::Ready(Ok(()));

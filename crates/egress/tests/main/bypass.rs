@@ -138,6 +138,25 @@ async fn a_request_inside_a_tunnel_needs_the_host_of_the_tunnel() {
 }
 
 #[tokio::test]
+async fn an_empty_host_is_refused_as_such() {
+    let session = Session::open();
+    for host in ["", " ", " \t "] {
+        let (origin, mark) = (Origin::hello().await, session.network.mark());
+        let mut client = session.tunnel(&format!("allowed.test:{}", origin.port)).await;
+        let request = format!("GET / HTTP/1.1\r\nHost:{host}\r\nConnection: close\r\n\r\n");
+        client.write_all(request.as_bytes()).await.unwrap();
+        let answer = rest(&mut client).await;
+        let rule = "the request has an empty header Host";
+        let text = format!("Rule: {rule}\nRemedy: send one header Host\n");
+        assert!(answer.starts_with("HTTP/1.1 421 ") && answer.ends_with(&text), "{answer}");
+        let events = session.network.events_since(mark);
+        let is_recorded = |outcome: &Outcome| matches!(outcome, Outcome::Denied(denial) if denial.to_string() == rule);
+        assert!(events.iter().any(|event| is_recorded(&event.outcome)), "{events:?}");
+        assert_eq!(origin.received(), "");
+    }
+}
+
+#[tokio::test]
 async fn no_spelling_of_loopback_or_metadata_reaches_the_host() {
     let session = Session::open();
     let secret = Origin::hello().await;

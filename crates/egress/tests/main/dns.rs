@@ -19,7 +19,7 @@ pub(crate) fn query(name: &str, kind: RecordType) -> Message {
     query
 }
 
-async fn exchange(server: SocketAddr, bytes: &[u8]) -> Vec<u8> {
+pub(crate) async fn exchange(server: SocketAddr, bytes: &[u8]) -> Vec<u8> {
     let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
     socket.send_to(bytes, server).await.unwrap();
     let mut answer = vec![0; 4096];
@@ -28,7 +28,7 @@ async fn exchange(server: SocketAddr, bytes: &[u8]) -> Vec<u8> {
     answer
 }
 
-async fn ask(session: &Session, name: &str, kind: RecordType) -> Message {
+pub(crate) async fn ask(session: &Session, name: &str, kind: RecordType) -> Message {
     let query = query(name, kind);
     let answer = exchange(session.dns, &query.to_vec().unwrap()).await;
     let answer = Message::from_vec(&answer).unwrap();
@@ -189,7 +189,7 @@ async fn odd_queries_are_refused_and_explained() {
 }
 
 /// Returns a query for a name of these labels, in any length.
-fn raw(labels: &[&[u8]]) -> Vec<u8> {
+pub(crate) fn raw(labels: &[&[u8]]) -> Vec<u8> {
     let mut query = vec![0x12, 0x67, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0];
     for label in labels {
         query.push(u8::try_from(label.len()).unwrap());

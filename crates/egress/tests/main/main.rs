@@ -1,6 +1,7 @@
 //! Tests of the gate on loopback.
 
 mod bypass;
+mod captured_http;
 mod conformance;
 mod crowd;
 mod destinations;
@@ -12,6 +13,8 @@ mod inserted;
 mod ipv6;
 mod lifetime;
 mod limits;
+mod odd_queries;
+mod odd_requests;
 mod parent;
 mod pipelined;
 mod plain_http2;

@@ -191,7 +191,8 @@ impl BashOutput {
             let _ = writeln!(notes, "denied: {}", Printable(denial));
         }
         if *denied_omitted > 0 {
-            let _ = writeln!(notes, "denied: and {denied_omitted} more hosts");
+            let hosts = if *denied_omitted == 1 { "host" } else { "hosts" };
+            let _ = writeln!(notes, "denied: and {denied_omitted} more {hosts}");
         }
         if let Some(reason) = unconfirmed {
             let _ = writeln!(notes, "another machine may own the session: {}", Printable(reason));

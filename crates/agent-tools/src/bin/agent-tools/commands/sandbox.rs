@@ -261,7 +261,8 @@ fn report_refusals(network: &SandboxNetwork) {
         errln!("agent-tools: denied: {}", printable(&denial.to_string()));
     }
     if omitted > 0 {
-        errln!("agent-tools: denied: and {omitted} more hosts");
+        let hosts = if omitted == 1 { "host" } else { "hosts" };
+        errln!("agent-tools: denied: and {omitted} more {hosts}");
     }
 }
 
