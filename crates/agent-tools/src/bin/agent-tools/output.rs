@@ -2,7 +2,8 @@
 
 use std::fmt::Arguments;
 use std::io::{ErrorKind, Result, Write};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use agent_tools::printable_lines;
 
@@ -22,11 +23,38 @@ macro_rules! errln {
 
 pub(crate) use {errln, outln};
 
+/// The writes that have begun, and those that have ended.
+static BEGUN: AtomicUsize = AtomicUsize::new(0);
+static ENDED: AtomicUsize = AtomicUsize::new(0);
+
+/// Time without progress after which a write counts as stuck.
+const STUCK_AFTER: Duration = Duration::from_millis(100);
+
+/// Waits until a write makes no progress, because the reader of a pipe does not read. Such a write
+/// blocks its thread.
+pub(crate) async fn stuck() {
+    loop {
+        let before = (BEGUN.load(Ordering::Relaxed), ENDED.load(Ordering::Relaxed));
+        tokio::time::sleep(STUCK_AFTER).await;
+        let after = (BEGUN.load(Ordering::Relaxed), ENDED.load(Ordering::Relaxed));
+        if before == after && after.0 != after.1 {
+            return;
+        }
+    }
+}
+
+fn write(write: impl FnOnce() -> Result<()>) -> Result<()> {
+    BEGUN.fetch_add(1, Ordering::Relaxed);
+    let written = write();
+    ENDED.fetch_add(1, Ordering::Relaxed);
+    written
+}
+
 /// Prints a line to standard output. Escapes characters that would act on a terminal, except line
 /// feeds and tabs.
 pub(crate) fn print_line(text: Arguments<'_>) {
     let text = text.to_string();
-    check(writeln!(std::io::stdout(), "{}", printable_lines(&text)));
+    check(write(|| writeln!(std::io::stdout(), "{}", printable_lines(&text))));
 }
 
 /// Set once JSON was printed.
@@ -40,23 +68,23 @@ pub(crate) fn has_json() -> bool {
 /// Prints JSON to standard output as it is.
 pub(crate) fn print_json(text: &str) {
     HAS_JSON.store(true, Ordering::Relaxed);
-    check(writeln!(std::io::stdout(), "{text}"));
+    check(write(|| writeln!(std::io::stdout(), "{text}")));
 }
 
 /// Prints bytes to standard output as they are.
 pub(crate) fn print_bytes(bytes: &[u8]) {
     let mut stdout = std::io::stdout();
-    check(stdout.write_all(bytes).and_then(|()| stdout.flush()));
+    check(write(|| stdout.write_all(bytes).and_then(|()| stdout.flush())));
 }
 
 /// Prints a text of this program to standard output as it is.
 pub(crate) fn print_help(text: &str) {
-    check(write!(std::io::stdout(), "{text}"));
+    check(write(|| write!(std::io::stdout(), "{text}")));
 }
 
 /// Prints the standard error of a session's command as it is.
 pub(crate) fn print_command_error(text: &str) {
-    let _ = std::io::stderr().write_all(text.as_bytes());
+    let _ = write(|| std::io::stderr().write_all(text.as_bytes()));
 }
 
 /// Prints a text to standard error, escaped like standard output, and with the places of this
@@ -64,12 +92,13 @@ pub(crate) fn print_command_error(text: &str) {
 /// anywhere.
 pub(crate) fn print_error(text: Arguments<'_>) {
     let text = text.to_string();
-    let _ = std::io::stderr().write_all(printable_lines(&advice::complete(&text)).as_bytes());
+    let text = printable_lines(&advice::complete(&text)).into_owned();
+    let _ = write(|| std::io::stderr().write_all(text.as_bytes()));
 }
 
 /// Writes buffered output. Called before the process exits.
 pub(crate) fn flush() {
-    check(std::io::stdout().flush());
+    check(write(|| std::io::stdout().flush()));
 }
 
 /// Set once the terminal has hung up.

@@ -31,6 +31,23 @@ pub(crate) fn survive_file_size_limit() -> io::Result<()> {
     signal(SignalKind::from_raw(FILE_SIZE_LIMIT)).map(drop)
 }
 
+/// Ends this process after a signal if its output is stuck, which blocks the thread that would end
+/// it. The output of a command has no part in this. `has_keys` tells that Ctrl-C is for the command.
+fn end_stuck_output(has_keys: bool) -> io::Result<()> {
+    let mut signals = Signals::new()?;
+    tokio::spawn(async move {
+        let received = loop {
+            let received = signals.next().await;
+            if received != Received::Interrupt || !has_keys {
+                break received;
+            }
+        };
+        output::stuck().await;
+        std::process::exit(received.code().into());
+    });
+    Ok(())
+}
+
 /// Treatment of the calls that this process has begun in a session, after a signal that ends it.
 /// Then the command stores all changes and releases the session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,6 +66,7 @@ pub(crate) async fn use_session(
     work: impl AsyncFnOnce(&Arc<Session>) -> Result<ExitCode, Failure>,
 ) -> Result<ExitCode, Failure> {
     let mut signals = Signals::new().map_err(Failure::not_run)?;
+    end_stuck_output(false).map_err(Failure::not_run)?;
     // Without handlers, they would kill this process and leave the session to its lease.
     let _ignored = Messages::new().map_err(Failure::not_run)?;
     let session = tokio::select! {
@@ -141,6 +159,7 @@ impl Attention {
     fn new() -> io::Result<Self> {
         let (signals, messages) = (Signals::new()?, Messages::new()?);
         let has_keys = io::stdin().is_terminal();
+        end_stuck_output(has_keys)?;
         Ok(Self { signals, messages, has_keys, since: None, is_impatient: false, last: None })
     }
 
@@ -207,6 +226,7 @@ pub(crate) async fn use_files<T>(
     work: impl AsyncFnOnce(&SessionFiles) -> Result<T, Failure>,
 ) -> Result<T, Failure> {
     let mut signals = Signals::new().map_err(Failure::not_run)?;
+    end_stuck_output(false).map_err(Failure::not_run)?;
     let files = tokio::select! {
         files = sessions.files(id) => similar::found(sessions.home(), id, files)?,
         received = signals.next() => return Err(received.into()),
@@ -233,6 +253,7 @@ pub(crate) async fn until_signal<T>(
     work: impl Future<Output = Result<T, Failure>>,
 ) -> Result<T, Failure> {
     let mut signals = Signals::new().map_err(Failure::failed)?;
+    end_stuck_output(false).map_err(Failure::failed)?;
     tokio::select! {
         result = work => result,
         received = signals.next() => Err(received.into()),

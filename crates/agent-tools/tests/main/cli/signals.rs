@@ -1,5 +1,6 @@
 //! Signals during a call: its changes are stored, and its session is released.
 
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -184,4 +185,31 @@ fn a_file_size_limit_concerns_single_files_and_commands_have_the_default_action(
     // 128 and the number of SIGXFSZ.
     assert!(stdout.starts_with("f\ng\n153\n"), "{stdout}");
     cli.run(&["bash", "test -s large && test -s own"]).ok();
+}
+
+#[test]
+fn a_signal_ends_a_command_whose_reader_does_not_read() {
+    let cli = Cli::new();
+    cli.run(&["bash", "head -c 3000000 /dev/zero | tr '\\0' x > big"]).ok();
+    let json = ["--json", "bash", "--max-output", "9000000", "cat big"];
+    let limited = ["bash", "--max-output", "9000000", "cat big"];
+    for words in [&["cat", "big"][..], &["read-file", "big"], &json, &limited] {
+        let mut command = cli.command(words);
+        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
+        // The first bytes are there, and the pipe has no room for all.
+        let mut stdout = child.stdout.take().unwrap();
+        stdout.read_exact(&mut [0; 9]).unwrap();
+        kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
+        let begun = Instant::now();
+        let status = loop {
+            if let Some(status) = child.try_wait().unwrap() {
+                break status;
+            }
+            if begun.elapsed() > Duration::from_secs(60) {
+                child.kill().unwrap();
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        };
+        assert_eq!(status.code(), Some(143), "{words:?}");
+    }
 }
