@@ -16,7 +16,10 @@ mod tasks;
 mod terminated;
 mod unreadable;
 mod watch;
+mod whole;
 mod wire;
+
+pub(crate) use whole::PERMITS as WHOLE_PERMITS;
 
 use std::convert::Infallible;
 use std::sync::Arc;

@@ -26,7 +26,8 @@ pub struct Limits {
     pub max_names: usize,
     /// Bytes of the head of a request, or of a TLS hello. At least 8,192.
     pub max_head_bytes: usize,
-    /// Time from the first byte of a head or hello to its end.
+    /// Time from the first byte of a head or hello to its end, and between two pieces of a body
+    /// that is read as a whole.
     pub head_timeout: Duration,
     /// Time for resolving a name and connecting to its addresses.
     pub dial_timeout: Duration,

@@ -16,6 +16,7 @@ use crate::denial::Denial;
 use crate::destinations::Destinations;
 use crate::event::{EventMark, EventSink, NetworkEvent, Outcome, Ring, Via};
 use crate::flow::{Cut, Traffic};
+use crate::http::WHOLE_PERMITS;
 use crate::judge::{self, Content, Target};
 use crate::limits::Limits;
 use crate::masks::SessionMasks;
@@ -40,6 +41,8 @@ pub(crate) struct Session {
     pub(crate) shared: Arc<Shared>,
     /// One permit for each connection of the session.
     pub(crate) connections: Arc<Semaphore>,
+    /// The memory for bodies that are read as a whole.
+    pub(crate) whole_bodies: Arc<Semaphore>,
     policy: RwLock<Arc<NetworkPolicy>>,
     destinations: RwLock<Arc<Destinations>>,
     pub(crate) questions: Questions,
@@ -86,6 +89,7 @@ impl Session {
     ) -> Self {
         Self {
             connections: Arc::new(Semaphore::new(shared.limits.max_connections)),
+            whole_bodies: Arc::new(Semaphore::new(WHOLE_PERMITS)),
             names: Mutex::new(Names::new(shared.limits.max_names)),
             shared,
             policy: RwLock::new(Arc::new(policy)),

@@ -11,6 +11,7 @@ use http_body_util::Full;
 use hyper::HeaderMap;
 use hyper::body::{Body as HttpBody, Frame, Incoming, SizeHint};
 use secrets::{RedactionStream, Segment, SubstitutionStream};
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::delay::{Delay, Parts};
 use super::insertions::Insertions;
@@ -27,7 +28,11 @@ pub(crate) type BodyError = Box<dyn std::error::Error + Send + Sync>;
 #[derive(Debug)]
 pub(crate) enum Body {
     /// The gate has the whole body.
-    Whole(Full<Bytes>),
+    Whole(
+        Full<Bytes>,
+        #[expect(dead_code, reason = "dropping it gives the memory back")]
+        Option<OwnedSemaphorePermit>,
+    ),
     /// The body passes unread.
     Passed(Incoming),
     /// The body is read on its way, and may be changed.
@@ -38,7 +43,12 @@ pub(crate) enum Body {
 
 impl Body {
     pub(crate) fn whole(bytes: impl Into<Bytes>) -> Self {
-        Self::Whole(Full::new(bytes.into()))
+        Self::Whole(Full::new(bytes.into()), None)
+    }
+
+    /// Like [`Body::whole`], for bytes whose memory counts until they were sent.
+    pub(crate) fn whole_with(bytes: Bytes, permit: OwnedSemaphorePermit) -> Self {
+        Self::Whole(Full::new(bytes), Some(permit))
     }
 
     pub(crate) fn filtered(body: Incoming, filter: Filter) -> Self {
@@ -53,7 +63,7 @@ impl Body {
     /// Returns a mark that is set if the body ends early.
     pub(crate) fn mark(&mut self) -> Arc<AtomicBool> {
         let mark = Arc::default();
-        if !matches!(self, Self::Whole(_)) && !self.is_end_stream() {
+        if !matches!(self, Self::Whole(..)) && !self.is_end_stream() {
             let body = std::mem::replace(self, Self::whole(Bytes::new()));
             *self = Self::Marked(Box::new(body), Arc::clone(&mark));
         }
@@ -70,7 +80,7 @@ impl HttpBody for Body {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match self.get_mut() {
-            Self::Whole(body) => {
+            Self::Whole(body, _) => {
                 let frame = Pin::new(body).poll_frame(context);
                 frame.map(|frame| frame.map(|frame| frame.map_err(|never| match never {})))
             }
@@ -91,7 +101,7 @@ impl HttpBody for Body {
 
     fn is_end_stream(&self) -> bool {
         match self {
-            Self::Whole(body) => body.is_end_stream(),
+            Self::Whole(body, _) => body.is_end_stream(),
             Self::Passed(body) => body.is_end_stream(),
             Self::Filtered(body) => match body.state {
                 State::Open => body.body.is_end_stream() && body.filter.is_empty(),
@@ -104,7 +114,7 @@ impl HttpBody for Body {
 
     fn size_hint(&self) -> SizeHint {
         match self {
-            Self::Whole(body) => body.size_hint(),
+            Self::Whole(body, _) => body.size_hint(),
             Self::Passed(body) => body.size_hint(),
             Self::Filtered(body) if body.filter.keeps_length() => body.body.size_hint(),
             Self::Filtered(_) => SizeHint::default(),

@@ -228,6 +228,9 @@ impl Exchange {
             Err(Unsendable::TooLarge) => {
                 return refuse::too_large("A body whose digest is signed has at most 64 MiB");
             }
+            Err(Unsendable::Stalled) => {
+                return refuse::request_timeout("The client sends no more of the body");
+            }
             Err(Unsendable::Method) => {
                 return refuse::not_allowed("TRACE would return the values of secrets");
             }

@@ -3,7 +3,7 @@
 
 use std::sync::{Arc, OnceLock};
 
-use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use bytes::Bytes;
 use hyper::body::{Body as _, Incoming};
 use hyper::header::{
     ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING, CONTENT_LENGTH, HOST, HeaderName, HeaderValue,
@@ -17,6 +17,7 @@ use super::coding::A_IM;
 use super::hop;
 use super::insertions::Insertions;
 use super::watch::Watch;
+use super::whole::Whole;
 use crate::denial::Denial;
 use crate::event::IntactReason;
 use crate::judge::Target;
@@ -27,11 +28,9 @@ use crate::sigv4::{self, Reading, Resign};
 const HTTP_PORT: u16 = 80;
 const HTTPS_PORT: u16 = 443;
 /// Bytes of a body that is changed as a whole, so that it keeps a known length.
-const MAX_WHOLE_BYTES: u64 = 1 << 20;
+const MAX_CHANGED_BYTES: u64 = 1 << 20;
 /// Bytes of a body that is searched as a whole for placeholders that stay in it.
 const MAX_SEARCHED_BYTES: u64 = 64 << 10;
-/// Bytes of a body whose digest is part of a signature.
-const MAX_SIGNED_BYTES: usize = 64 << 20;
 const SCHEME_BASIC: &[u8] = b"basic ";
 /// Header of the token of temporary credentials of AWS.
 const AWS_TOKEN: &str = "x-amz-security-token";
@@ -52,6 +51,8 @@ pub(crate) enum Unsendable {
     Bad(&'static str),
     /// The body is too long.
     TooLarge,
+    /// The client sends no more of the body.
+    Stalled,
     /// The method returns what it receives.
     Method,
 }
@@ -76,7 +77,7 @@ pub(crate) async fn prepare(
     if head.method == Method::TRACE && masks.answers.is_some() {
         return Err(Unsendable::Method);
     }
-    let (resign, body) = signature(masks, &head, body).await?;
+    let (resign, body) = signature(session, masks, &head, body).await?;
     let has_masks = masks.answers.is_some();
     hop::strip(&mut head.headers, |protocol| may_leave_http(protocol, has_masks));
     let host = match (security, target.port) {
@@ -127,8 +128,8 @@ pub(crate) async fn prepare(
             filtered(to, &mut head, incoming, is_signed, &ended).await?
         }
         Err(whole) => {
-            masks.check([&whole[..]])?;
-            Body::whole(whole)
+            masks.check([&whole.bytes[..]])?;
+            whole.into_body(None)
         }
     };
     Ok(Outgoing { request: Request::from_parts(head, body), ended })
@@ -157,7 +158,8 @@ fn asks_for_part(name: &HeaderName) -> bool {
 /// Returns the parts of a request that a placeholder can be in, without its body.
 pub(crate) fn visible(head: &Parts) -> impl Iterator<Item = &[u8]> {
     let path = head.uri.path_and_query().map(|path| path.as_str().as_bytes());
-    head.headers.values().map(HeaderValue::as_bytes).chain(path)
+    let method = [head.method.as_str().as_bytes()];
+    head.headers.values().map(HeaderValue::as_bytes).chain(path).chain(method)
 }
 
 /// Replaces placeholders in the headers and the query. Notes the names of the secrets. Returns
@@ -245,11 +247,12 @@ fn kept<'m>(
     })
 }
 
-/// The body of a request, or its bytes if they had to be read.
-type Read = Result<Incoming, bytes::Bytes>;
+/// The body of a request, or the whole of it if it had to be read.
+type Read = Result<Incoming, Whole>;
 
 /// Finds the placeholder that signed a request.
 async fn signature(
+    session: &Arc<Session>,
     masks: &HostMasks,
     head: &Parts,
     body: Incoming,
@@ -271,10 +274,10 @@ async fn signature(
     };
     let is_ours = has_placeholder(signature.key_id().as_bytes());
     let body = match signature.needs_body() && !body.is_end_stream() {
-        true => Err(whole(body, MAX_SIGNED_BYTES).await?),
+        true => Err(Whole::read(session, body).await?),
         false => Ok(body),
     };
-    let bytes = body.as_ref().err().map_or(&[][..], |whole| &whole[..]);
+    let bytes = body.as_ref().err().map_or(&[][..], |whole| &whole.bytes[..]);
     match signature.find_key(head, bytes, &masks.keys) {
         Some(resign) => Ok((Some(resign), body)),
         None if is_ours => {
@@ -282,14 +285,6 @@ async fn signature(
             Err(Denial::Signature { problem }.into())
         }
         None => Ok((None, body)),
-    }
-}
-
-async fn whole(body: Incoming, max_bytes: usize) -> Result<bytes::Bytes, Unsendable> {
-    match Limited::new(body, max_bytes).collect().await {
-        Ok(whole) => Ok(whole.to_bytes()),
-        Err(error) if error.is::<LengthLimitError>() => Err(Unsendable::TooLarge),
-        Err(_) => Err(Unsendable::Bad("the body is incomplete")),
     }
 }
 
@@ -317,24 +312,25 @@ async fn filtered(
         .filter(|_| !head.headers.contains_key(CONTENT_ENCODING));
     let length = body.size_hint().exact();
     if let (None, false, Some(1..=MAX_SEARCHED_BYTES)) = (substitution, masks.is_unused(), length) {
-        let whole = whole(body, usize::MAX).await?;
-        masks.check([&whole[..]])?;
+        let whole = Whole::read(session, body).await?;
+        masks.check([&whole.bytes[..]])?;
         let part = IntactReason::Part(RequestPart::Body);
-        for (name, reason) in kept(masks, security, &whole, part) {
+        for (name, reason) in kept(masks, security, &whole.bytes, part) {
             insertions.record_kept(target, name, reason);
         }
-        return Ok(Body::whole(whole));
+        return Ok(whole.into_body(None));
     }
     if body.is_end_stream() || substitution.is_none() && masks.foreign.is_none() {
         return Ok(Body::Passed(body));
     }
-    if let (Some(substitution), Some(..=MAX_WHOLE_BYTES)) = (substitution, length) {
-        let whole = whole(body, usize::MAX).await?;
-        masks.check([&whole[..]])?;
-        insertions.record(target, substitution.names_in(&whole));
-        let whole = substitution.replace(&whole).map_or(whole, |text| text.to_vec().into());
-        head.headers.insert(CONTENT_LENGTH, whole.len().into());
-        return Ok(Body::whole(whole));
+    if let (Some(substitution), Some(..=MAX_CHANGED_BYTES)) = (substitution, length) {
+        let whole = Whole::read(session, body).await?;
+        masks.check([&whole.bytes[..]])?;
+        insertions.record(target, substitution.names_in(&whole.bytes));
+        let changed = substitution.replace(&whole.bytes).map(|text| Bytes::from(text.to_vec()));
+        let length = changed.as_ref().unwrap_or(&whole.bytes).len();
+        head.headers.insert(CONTENT_LENGTH, length.into());
+        return Ok(whole.into_body(changed));
     }
     if substitution.is_some() {
         head.headers.remove(CONTENT_LENGTH);

@@ -139,6 +139,11 @@ pub(crate) fn too_large(problem: &str) -> Answer {
     answer(StatusCode::PAYLOAD_TOO_LARGE, "body-too-large", format!("{problem}\n"))
 }
 
+/// Returns the answer to a request whose client stops in the middle of the body.
+pub(crate) fn request_timeout(problem: &str) -> Answer {
+    answer(StatusCode::REQUEST_TIMEOUT, "body-timeout", format!("{problem}\n"))
+}
+
 fn answer(status: StatusCode, error: &'static str, text: String) -> Answer {
     let mut answer = Response::new(Body::whole(text));
     *answer.status_mut() = status;

@@ -121,8 +121,14 @@ async fn a_placeholder_on_its_way_to_another_host_is_refused_and_reported() {
     let masked = origin.masked();
     let basic = format!("Basic {}", STANDARD.encode(format!("u:{}", masked.other())));
     let query = format!("/?x={}", masked.other());
+    let with_method = || {
+        let mut request = get("/", &[]);
+        *request.method_mut() = masked.other().parse().unwrap();
+        request
+    };
     for protocols in [H1, BOTH] {
         for request in [
+            with_method(),
             get("/", &[("x-key", masked.other())]),
             get("/", &[("authorization", &basic)]),
             get(&query, &[]),
@@ -139,7 +145,7 @@ async fn a_placeholder_on_its_way_to_another_host_is_refused_and_reported() {
     }
     assert!(!origin.has_received());
     let denials = denials(&masked);
-    assert_eq!(denials.len(), 10, "{denials:?}");
+    assert_eq!(denials.len(), 12, "{denials:?}");
     for denial in denials {
         assert!(matches!(&denial, Denial::Misdirected { name, .. } if name == "OTHER"));
     }

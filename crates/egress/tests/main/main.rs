@@ -25,3 +25,4 @@ mod socks;
 mod terminated;
 mod transparent;
 mod tunnel;
+mod whole_bodies;
