@@ -1,14 +1,15 @@
 //! HTTP/1 with a client, and the end of a connection with what is no request.
 
 use std::convert::Infallible;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper::{Request, Response};
+use hyper::upgrade::OnUpgrade;
+use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::time::timeout;
@@ -62,13 +63,33 @@ where
     F: Future<Output = Response<Body>> + Send + 'static,
 {
     let turns = Arc::new(Turns::default());
-    let service = service_fn(|request| {
+    let staying = Arc::new(Mutex::new(None));
+    let service = service_fn(|request: Request<Incoming>| {
+        let asked = request.extensions().get::<OnUpgrade>().cloned();
+        let is_connect = request.method() == Method::CONNECT;
         let (turn, answered) = (turns.begin(), answer(request));
-        async move { Ok::<_, Infallible>(answered.await.map(|body| Answered::new(body, turn))) }
+        let staying = Arc::clone(&staying);
+        async move {
+            let answer = answered.await;
+            let leaves = answer.status() == StatusCode::SWITCHING_PROTOCOLS
+                || is_connect && answer.status().is_success();
+            if asked.is_some() {
+                let refused = asked.filter(|_| !leaves);
+                *staying.lock().unwrap_or_else(PoisonError::into_inner) = refused;
+            }
+            Ok::<_, Infallible>(answer.map(|body| Answered::new(body, turn)))
+        }
     });
     let client = TokioIo::new(Held::new(client, Arc::clone(&turns)));
     let mut serving = server(limits).serve_connection(client, service).with_upgrades();
-    let Err(error) = (&mut serving).await else { return Ok(()) };
+    let Err(error) = (&mut serving).await else {
+        drop(serving);
+        let refused = staying.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(refused) = refused {
+            close::<S>(refused).await;
+        }
+        return Ok(());
+    };
     let Some(parts) = serving.into_parts() else { return Ok(()) };
     let client = parts.io.into_inner();
     let stream = client.is_holding().then(|| client.into_inner());
@@ -79,6 +100,17 @@ where
         is_first: turns.begun() == 0,
         stream,
     }))
+}
+
+/// Ends the connection of a client that asked to leave HTTP and was refused. hyper gives the stream
+/// up then, and does not close it.
+async fn close<S>(refused: OnUpgrade)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let Ok(stream) = refused.await else { return };
+    let Ok(parts) = stream.downcast::<Stream<S>>() else { return };
+    let _ = timeout(PATIENCE, parts.io.into_inner().into_inner().shutdown()).await;
 }
 
 /// A stream that has left HTTP.

@@ -76,6 +76,28 @@ async fn a_denied_upload_still_receives_its_answer() {
 }
 
 #[tokio::test]
+async fn a_denied_upgrade_still_receives_its_answer() {
+    let session = Session::open();
+    let upload = |line: &str, headers: &str| {
+        let length = 8 << 20;
+        let head = format!("{line}\r\nHost: x\r\n{headers}Content-Length: {length}\r\n\r\n");
+        head + &"a".repeat(length)
+    };
+    // Clients of Java offer h2c with every first request.
+    let h2c = "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMA\r\n";
+    for request in [
+        upload("POST http://denied.test/ HTTP/1.1", h2c),
+        upload("CONNECT denied.test:443 HTTP/1.0", ""),
+        upload("CONNECT denied.test:443 HTTP/1.1", "Connection: close\r\n"),
+    ] {
+        let mut client = session.connect().await;
+        client.write_all(request.as_bytes()).await.unwrap();
+        let answer = rest(&mut client).await;
+        assert!(answer.contains("Remedy: add denied.test to"), "{}: {answer}", &request[..40]);
+    }
+}
+
+#[tokio::test]
 async fn the_answer_to_head_keeps_its_length() {
     let origin = Origin::answering("HTTP/1.1 200 OK\r\nContent-Length: 5000\r\n\r\n").await;
     let session = Session::open();
