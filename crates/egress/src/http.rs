@@ -142,12 +142,15 @@ where
         let answered = answer(request);
         async move { Ok::<_, Infallible>(answered.await) }
     });
+    // The exchange refuses a head beyond the limit with a reason, and h2 one of twice the size
+    // without.
+    let max_list_bytes = u32::try_from(limits.max_head_bytes).unwrap_or(u32::MAX).saturating_mul(2);
     let (tasks, _end) = Tasks::new();
     // The client sent no HTTP, or left, if that fails.
     let _ = http2::Builder::new(tasks)
         .timer(TokioTimer::new())
         .max_concurrent_streams(MAX_STREAMS)
-        .max_header_list_size(u32::try_from(limits.max_head_bytes).unwrap_or(u32::MAX))
+        .max_header_list_size(max_list_bytes)
         .initial_stream_window_size(HTTP_2_WINDOW_BYTES)
         .initial_connection_window_size(HTTP_2_WINDOW_BYTES)
         .serve_connection(client, service)

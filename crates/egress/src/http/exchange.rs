@@ -91,6 +91,9 @@ impl Exchange {
     }
 
     pub(crate) async fn answer(&self, request: Request<Incoming>) -> Answer {
+        if let Some(refused) = self.refuse_large(&request) {
+            return refused;
+        }
         if request.method() == Method::CONNECT {
             return match &self.scope {
                 Scope::Proxy => self.connect(request).await,
@@ -131,7 +134,7 @@ impl Exchange {
         same_host(target, request, default)
     }
 
-    fn refuse(&self, target: &Target, denial: Denial) -> Answer {
+    pub(super) fn refuse(&self, target: &Target, denial: Denial) -> Answer {
         self.session.record(target, Outcome::Denied(denial.clone()));
         refuse::refused(target, &denial)
     }

@@ -2,11 +2,15 @@
 
 use std::error::Error as _;
 
+use hyper::body::Incoming;
+use hyper::http::uri::{Authority, PathAndQuery};
+use hyper::{Request, Version};
 use tokio::io::AsyncWrite;
 
+use super::Scope;
 use super::exchange::Exchange;
 use super::http1::{MAX_HEADERS, Unread};
-use super::{Scope, refuse};
+use super::refuse::{self, Answer};
 use crate::connect::Blocked;
 use crate::denial::Denial;
 use crate::event::Outcome;
@@ -33,6 +37,38 @@ impl Exchange {
         }
         unread.answer(&refuse::unread(target, &denial)).await;
     }
+
+    /// Refuses a head of HTTP/2 beyond the limit.
+    pub(super) fn refuse_large(&self, request: &Request<Incoming>) -> Option<Answer> {
+        let max = self.session.shared.limits.max_head_bytes;
+        if request.version() != Version::HTTP_2 || list_bytes(request) <= max {
+            return None;
+        }
+        match &self.scope {
+            Scope::Proxy => None,
+            Scope::Fixed(target, _) | Scope::Terminated(target, _) => {
+                Some(self.refuse(target, Denial::LargeHead { max, unit: "bytes" }))
+            }
+        }
+    }
+}
+
+/// Returns the bytes of a head, as HTTP/2 counts them (RFC 9113, section 6.5.2).
+fn list_bytes(request: &Request<Incoming>) -> usize {
+    const OVERHEAD: usize = 32;
+    let uri = request.uri();
+    let path = uri.path_and_query().map_or("", PathAndQuery::as_str);
+    let authority = uri.authority().map_or("", Authority::as_str);
+    let pseudo = [
+        (":method", request.method().as_str()),
+        (":scheme", uri.scheme_str().unwrap_or_default()),
+        (":authority", authority),
+        (":path", path),
+    ];
+    let pseudo = pseudo.iter().map(|(name, value)| name.len() + value.len() + OVERHEAD);
+    let headers = request.headers().iter();
+    let headers = headers.map(|(name, value)| name.as_str().len() + value.len() + OVERHEAD);
+    pseudo.chain(headers).sum()
 }
 
 /// Answers a client of a blocked host that has sent what is no request. The reason is recorded.

@@ -368,3 +368,32 @@ async fn a_client_that_breaks_off_inside_terminated_tls_is_recorded() {
         assert!(is_recorded, "{events:?}");
     }
 }
+
+#[tokio::test]
+async fn a_large_head_of_http_2_gets_the_limit() {
+    let origin = SecureOrigin::echo(BOTH).await;
+    let masked = origin.masked();
+    let stream = masked.tls("allowed.test", BOTH).await.unwrap();
+    let handshake = http2::handshake(TokioExecutor::new(), TokioIo::new(stream));
+    let (mut sender, connection) = handshake.await.unwrap();
+    tokio::spawn(connection);
+    let rule = "the head of the request has more than 65536 bytes";
+    for (bytes, expected) in [(9000, 200), (66_000, 431), (100_000, 431), (140_000, 431)] {
+        let before = masked.session.events().len();
+        let mut request = get("/", &[("x-long", &"a".repeat(bytes))]);
+        *request.uri_mut() = format!("https://allowed.test:{}/", origin.port).parse().unwrap();
+        let answer = soon(sender.send_request(request)).await.unwrap();
+        assert_eq!(answer.status(), expected, "{bytes}");
+        let body = soon(answer.into_body().collect()).await.unwrap().to_bytes();
+        let text = String::from_utf8_lossy(&body).into_owned();
+        // h2 itself refuses what is twice as long.
+        let is_explained = expected == 431 && bytes < 2 * 65_536;
+        assert_eq!(text.contains(&format!("Rule: {rule}\n")), is_explained, "{bytes}: {text}");
+        let events = masked.session.events();
+        let is_recorded = events[before..].iter().any(|event| match &event.outcome {
+            Outcome::Denied(denial) => denial.to_string() == rule,
+            _ => false,
+        });
+        assert_eq!(is_recorded, is_explained, "{bytes}");
+    }
+}
