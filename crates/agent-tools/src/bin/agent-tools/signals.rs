@@ -32,7 +32,8 @@ pub(crate) fn survive_file_size_limit() -> io::Result<()> {
 }
 
 /// Ends this process after a signal if its output is stuck, which blocks the thread that would end
-/// it. The output of a command has no part in this. `has_keys` tells that Ctrl-C is for the command.
+/// it. The output of a command has no part in this. `has_keys` tells that Ctrl-C is for the
+/// command.
 fn end_stuck_output(has_keys: bool) -> io::Result<()> {
     let mut signals = Signals::new()?;
     tokio::spawn(async move {
