@@ -9,6 +9,7 @@
 //! the pieces of secrets that it holds.
 
 mod joined;
+mod solid;
 mod spelled;
 
 use memchr::memchr2;

@@ -5,10 +5,11 @@
 
 use memchr::memchr3;
 
-use super::super::attempt::{Blanks, MAX_FOLD_BYTES, blanks};
+use super::super::attempt::MAX_FOLD_BYTES;
 use super::super::forms::{MIN_WORD_BYTES, is_blank};
-use super::super::spelling::{INTRODUCERS, Levels, MAX_SPELLING_BYTES, read};
+use super::super::spelling::{Character, INTRODUCERS, MAX_SPELLING_BYTES, read};
 use super::joined::{Folds, Joined};
+use super::solid::Run;
 use super::{Anchors, PIECE_BYTES, piece};
 
 /// Maximum length of an anchor with escapes, and with line breaks in it.
@@ -23,12 +24,13 @@ impl Anchors {
         visit: &mut impl FnMut(usize, usize),
     ) {
         let [first, second, third] = INTRODUCERS;
+        let mut runs: Vec<Run> = self.levels.iter().map(|levels| Run::new(*levels)).collect();
         let mut at = from;
         while let Some(found) = memchr3(first, second, third, &text[at..]) {
             let place = at + found;
             at = place + 1;
-            for (number, levels) in self.levels.iter().enumerate() {
-                self.find_escape(text, from, place, (number, *levels), visit);
+            for (number, run) in runs.iter_mut().enumerate() {
+                self.find_escape(text, from, place, number, run, visit);
             }
         }
     }
@@ -39,11 +41,13 @@ impl Anchors {
         text: &[u8],
         from: usize,
         place: usize,
-        (number, levels): (usize, Levels),
+        number: usize,
+        run: &mut Run,
         visit: &mut impl FnMut(usize, usize),
     ) {
+        let levels = self.levels[number];
         let Some(escape) = read(text, place, levels) else { return };
-        if escape.end == place + 1 || !self.may_surround(text, from, place, levels) {
+        if escape.end == place + 1 || !self.may_surround(text, from, place, escape, run) {
             return;
         }
         for folds in [Folds::Read, Folds::Skipped] {
@@ -68,20 +72,21 @@ impl Anchors {
     }
 
     /// Returns whether some anchor has the meaning of an escape beside one of its neighbours.
-    fn may_surround(&self, text: &[u8], from: usize, place: usize, levels: Levels) -> bool {
+    fn may_surround(
+        &self,
+        text: &[u8],
+        from: usize,
+        place: usize,
+        escape: Character,
+        run: &mut Run,
+    ) -> bool {
         let solid_before = || {
             let before = text[from..place].iter().rev().take(MAX_FOLD_BYTES + 1);
             before.copied().find(|byte| !is_blank(*byte))
         };
-        let first_at = |at| read(text, at, levels).map(|next| next.bytes()[0]);
-        let solid_after = |at| match blanks(text, at, levels) {
-            Blanks::Some { end, .. } => first_at(end),
-            _ => None,
-        };
-        let Some(escape) = read(text, place, levels) else { return false };
         let (first, last) = (escape.bytes()[0], escape.bytes()[escape.bytes().len() - 1]);
         let before = text[from..place].last().copied();
-        let after = first_at(escape.end);
+        let after = read(text, escape.end, run.levels()).map(|next| next.bytes()[0]);
         let has = |pair: (Option<u8>, Option<u8>)| match pair {
             (Some(first), Some(second)) => self.has_pair(first, second),
             _ => false,
@@ -90,10 +95,11 @@ impl Anchors {
             return true;
         }
         match is_blank(first) {
-            true => has((solid_before(), solid_after(place))),
+            true => has((solid_before(), run.solid_after(text, place))),
             false => {
                 before.is_some_and(is_blank) && has((solid_before(), Some(first)))
-                    || after.is_some_and(is_blank) && has((Some(last), solid_after(escape.end)))
+                    || after.is_some_and(is_blank)
+                        && has((Some(last), run.solid_after(text, escape.end)))
             }
         }
     }
