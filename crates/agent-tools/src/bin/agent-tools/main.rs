@@ -132,8 +132,8 @@ enum Command {
     ///
     /// Unlike with `bash`, the command has the descriptors of this process itself, so its output is
     /// as it is: values of variables are not redacted, and there are no notes about refusals.
-    /// It gets the signals ALRM, USR1 and USR2, and is killed after HUP, INT, QUIT and TERM. Exits
-    /// like `bash`.
+    /// It gets the signals of this process, and is killed if it still runs 10 seconds after HUP,
+    /// INT, QUIT or TERM. Exits like `bash`.
     #[command(after_help = "Examples:\n  $ echo 'some text' | agent-tools wrap wc -w\n  \
                             $ agent-tools wrap 'test -t 1 || echo no terminal'")]
     Wrap(WrapArgs),

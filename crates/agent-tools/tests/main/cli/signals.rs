@@ -193,7 +193,8 @@ fn a_signal_ends_a_command_whose_reader_does_not_read() {
     cli.run(&["bash", "head -c 3000000 /dev/zero | tr '\\0' x > big"]).ok();
     let json = ["--json", "bash", "--max-output", "9000000", "cat big"];
     let limited = ["bash", "--max-output", "9000000", "cat big"];
-    for words in [&["cat", "big"][..], &["read-file", "big"], &json, &limited] {
+    for words in [&["cat", "big"][..], &["read-file", "big"], &json, &limited, &["bash", "cat big"]]
+    {
         let mut command = cli.command(words);
         let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
         // The first bytes are there, and the pipe has no room for all.
@@ -211,5 +212,25 @@ fn a_signal_ends_a_command_whose_reader_does_not_read() {
             std::thread::sleep(Duration::from_millis(5));
         };
         assert_eq!(status.code(), Some(143), "{words:?}");
+    }
+}
+
+#[test]
+fn a_wrapped_command_handles_the_signals_of_the_process() {
+    let cli = Cli::new();
+    let script = "trap 'exit 7' HUP INT QUIT TERM; > begun; while :; do sleep 0.01; done";
+    for signal in [Signal::TERM, Signal::INT, Signal::HUP, Signal::QUIT] {
+        let mut command = cli.command(&["wrap", script]);
+        let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
+        let began = cli.home().join("sessions/default/begun");
+        let begun = Instant::now();
+        while !began.exists() {
+            assert!(begun.elapsed() < Duration::from_secs(60), "the command begins");
+            std::thread::yield_now();
+        }
+        std::fs::remove_file(began).unwrap();
+        kill_process(Pid::from_child(&child), signal).unwrap();
+        let output = child.wait_with_output().unwrap();
+        assert_eq!(output.status.code(), Some(7), "{output:?}");
     }
 }

@@ -1,6 +1,7 @@
 //! The subcommand `wrap`: a command in a session on the standard streams of the caller.
 
 use std::ffi::{OsStr, OsString};
+use std::io::IsTerminal as _;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{ExitCode, ExitStatus};
 use std::time::Instant;
@@ -17,10 +18,13 @@ use crate::context::Context;
 use crate::failure::Failure;
 use crate::options::SessionArgs;
 use crate::output::{errln, outln};
-use crate::signals::{Messages, OnSignal, use_session};
+use crate::signals::use_session_with_attention;
 
 /// The shell that runs the line of a wrapped command.
 const SHELL: [&str; 2] = ["/bin/sh", "-c"];
+
+/// The signals of the keys of a terminal: `SIGINT`, `SIGQUIT` (`signal(7)`).
+const KEYS: [i32; 2] = [2, 3];
 
 /// The exit code of a command that exceeds its time limit.
 const TIMED_OUT: i32 = 124;
@@ -52,8 +56,9 @@ pub(crate) async fn run(context: &Context, args: WrapArgs) -> Result<ExitCode, F
     let TimeArgs { timeout, linger } = args.times;
     let settings = |builder: SessionsBuilder| builder.timeout(timeout).linger(linger);
     let open = context.open_with(&args.session, settings);
-    let mut messages = Messages::new().map_err(Failure::not_run)?;
-    use_session(OnSignal::Kill, open, async move |session| {
+    // The keys of a terminal signal the command too.
+    let has_keys = std::io::stdin().is_terminal();
+    use_session_with_attention(open, async move |session, attention| {
         if args.print && !session.is_served_elsewhere() {
             return Err(Failure::not_run_text(
                 "no other process has the session open, so the line would not work; start \
@@ -66,7 +71,8 @@ pub(crate) async fn run(context: &Context, args: WrapArgs) -> Result<ExitCode, F
             context.print(&json!({ "argv": argv, "command": line }), || outln!("{line}"))?;
             return Ok(ExitCode::SUCCESS);
         }
-        // The client of the command takes the place of the shell, and passes on signals.
+        // The client of the command takes the place of the shell, and passes on signals. The
+        // command ends with it.
         let mut child = Command::new(SHELL[0]);
         child.arg(SHELL[1]).arg(format!("exec {line}")).kill_on_drop(true);
         let begun = Instant::now();
@@ -74,10 +80,14 @@ pub(crate) async fn run(context: &Context, args: WrapArgs) -> Result<ExitCode, F
         let status = loop {
             tokio::select! {
                 status = child.wait() => break status.map_err(Failure::not_run)?,
-                number = messages.next() => {
-                    // One that has just ended needs no signal.
-                    let _ = child.id().map(|id| signal_child(id, number));
-                }
+                received = attention.next_or_late() => match received {
+                    Some(number) if has_keys && KEYS.contains(&number) => {}
+                    Some(number) => {
+                        // One that has just ended needs no signal.
+                        let _ = child.id().map(|id| signal_child(id, number));
+                    }
+                    None => child.start_kill().map_err(Failure::not_run)?,
+                },
             }
         };
         report_files(session).await;
@@ -85,7 +95,7 @@ pub(crate) async fn run(context: &Context, args: WrapArgs) -> Result<ExitCode, F
             let limit = timeout.as_secs_f64();
             errln!("timed out after {limit} s: the command and its children were killed");
         }
-        Ok(ExitCode::from(code(status)))
+        Ok(ExitCode::from(attention.code().unwrap_or_else(|| code(status))))
     })
     .await
 }

@@ -16,6 +16,7 @@ use clap::Args;
 use sandbox_core::read_terminal;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
 use super::{TimeArgs, env_file};
 use crate::command_line;
@@ -194,7 +195,14 @@ pub(super) async fn attend(
 ) -> Result<BashOutput, Failure> {
     let control = process.control();
     let mut waiting = std::pin::pin!(process.wait());
+    let mut given_up_at = None;
     loop {
+        let is_late = async {
+            match given_up_at {
+                Some(at) => tokio::time::sleep_until(at).await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
             ended = &mut waiting => return ended.map_err(|error| match error {
                 error @ agent_tools::ToolError::Write { .. } => Failure::failed(error),
@@ -202,8 +210,15 @@ pub(super) async fn attend(
             }),
             received = attention.next_or_late() => match received {
                 Some(number) => control.signal(number),
-                None => control.kill(),
+                None => {
+                    control.kill();
+                    given_up_at = Some(Instant::now() + REST_TIMEOUT);
+                }
             },
+            // The output has no reader.
+            () = is_late => {
+                return Err(Failure::ended(attention.code().unwrap_or_default()));
+            }
         }
     }
 }
