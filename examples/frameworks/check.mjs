@@ -42,6 +42,9 @@ export function withVariable(name, value) {
   execFileSync('agent-tools', ['variable', 'set', name], { input: value, stdio: 'pipe' });
 }
 
+/** A command of 200 kB, which one argument cannot have. It writes a file. */
+export const long = `cat > long.txt <<'EOF'\n${'é'.repeat(100_000)}\nEOF\nwc -c < long.txt`;
+
 /** A command that runs until it is killed, and a word that only its processes have. If only a part
  * of it were killed, it would leave a file. */
 export function endless() {

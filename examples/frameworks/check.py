@@ -7,6 +7,7 @@ import random
 import re
 import shutil
 import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -51,6 +52,37 @@ def endless() -> tuple[str, str]:
     """
     word = f"{86400 + random.randrange(10**6)}.{os.getpid()}"
     return f"sleep {word}; echo left > left-{word}", word
+
+
+# A command of 200 kB, which one argument cannot have. It writes a file.
+long = f"cat > long.txt <<'EOF'\n{'é' * 100_000}\nEOF\nwc -c < long.txt"
+
+
+def stubborn(*, end: str) -> str:
+    """Returns a program that runs until SIGTERM, and `end` of which is a script of Python then.
+
+    It first makes the file `stubborn` of this test.
+    """
+    program = directory / "stubborn.py"
+    program.write_text(
+        f"#!{sys.executable}\nimport pathlib, signal, sys\n"
+        f"signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])\n"
+        f"pathlib.Path({str(directory / 'stubborn')!r}).touch()\n"
+        f"signal.sigwait([signal.SIGTERM])\n{end}\n"
+    )
+    program.chmod(0o700)
+    return str(program)
+
+
+async def assert_cancelled(call, *, seconds: float) -> None:
+    """Asserts that a call of a stubborn program ends soon after its cancellation."""
+    begun = directory / "stubborn"
+    run = asyncio.create_task(call)
+    await until(begun.exists)
+    begun.unlink()
+    run.cancel()
+    ended, _ = await asyncio.wait([run], timeout=seconds)
+    assert ended and run.cancelled(), run
 
 
 def with_variable(name: str, value: str) -> None:

@@ -10,9 +10,15 @@ import { Readable, Writable } from 'node:stream';
 import { tool } from 'ai';
 import { z } from 'zod';
 
-const LINKS = '\n\n[artifacts]\n';
+// A script too long for an argument (128 KiB) comes in variables, which are unset before it
+// runs.
+const FROM_VARIABLES = `_script=
+for _part in "\${!AGENT_TOOLS_SCRIPT_@}"; do _script+=\${!_part}; unset "$_part"; done
+unset _part; eval "$_script"`;
 // The size of output that this module parses, in characters. The command keeps 32 MiB of it.
 const WHOLE = 1 << 25;
+// The time that a terminated command has to end its session, before it is killed.
+const GRACE_MS = 5000;
 const TYPES = { f: 'file', d: 'directory', l: 'symlink' };
 
 /**
@@ -28,15 +34,16 @@ export async function openSandbox(options) {
     const args = ['--json', 'bash', ...identity, '--timeout', String(timeoutSeconds)];
     if (maxOutput) args.push('--max-output', String(maxOutput));
     // Neither the log of the session nor a list of processes shows the values.
-    args.push('--env-file', '-', '--', script);
-    const options = { input: JSON.stringify(env), signal };
+    const given = carry(script, env);
+    args.push('--env-file', '-', '--', given.argument);
+    const options = { input: JSON.stringify(given.env), signal };
     const { code, stdout, stderr } = await execute(program, args, options);
     if (stdout.length === 0) throw new Error(stderr || `agent-tools ended with ${code}`);
     const result = JSON.parse(stdout.toString());
     if (result.error) throw new Error(result.error);
-    // Links of the changed files follow the command's own output.
-    const links = result.artifacts.length > 0 ? result.stdout.lastIndexOf(LINKS) : -1;
-    return links < 0 ? result : { ...result, stdout: result.stdout.slice(0, links) };
+    const { ownStdout, ...rest } = result;
+    rest.stdout = ownStdout ?? rest.stdout;
+    return rest;
   };
 
   const directory = (await bash('pwd')).stdout.trim();
@@ -53,11 +60,11 @@ export async function openSandbox(options) {
     const at = `./${inside(path)}`;
     const script = `[ -L ${quote(at)} ] || [ -e ${quote(at)} ] || exit 44
       find ${quote(at)} -maxdepth 0 -printf '%y %Y ' && stat -Lc %s -- ${quote(at)}`;
-    const { exitCode, stdout, stderr } = await bash(script, signal);
+    const { exitCode, stdout, stderr, notes } = await bash(script, signal);
     if (exitCode === 44) return null;
     const [own, target, size] = stdout.split(' ');
     if (target === 'N') return { own, target: null, size: 0 };
-    if (exitCode !== 0) throw new Error(stderr);
+    if (exitCode !== 0) throw new Error(stderr || notes);
     return { own, target, size: Number(size) };
   };
 
@@ -76,7 +83,9 @@ export async function openSandbox(options) {
   };
 
   const run = async ({ command, workingDirectory, env, abortSignal }) => {
-    return bash(enter(workingDirectory) + command, abortSignal, env);
+    // The other fields have what `notes` tells.
+    const { notes, ...result } = await bash(enter(workingDirectory) + command, abortSignal, env);
+    return result;
   };
 
   return {
@@ -91,21 +100,31 @@ export async function openSandbox(options) {
     /** Standard error ends with notes, such as the links of files that the command changed. */
     spawn: async ({ command, workingDirectory, env = {}, stdin = false, abortSignal }) => {
       abortSignal?.throwIfAborted();
-      const script = enter(workingDirectory) + command;
+      const given = carry(enter(workingDirectory) + command, env);
       const args = ['bash', ...identity, '--timeout', String(timeoutSeconds)];
       // The variables need standard input, unless the command has it.
-      const file = stdin && Object.keys(env).length > 0 ? privateFile(JSON.stringify(env)) : null;
+      const [variables, some] = [JSON.stringify(given.env), Object.keys(given.env).length > 0];
+      const file = stdin && some ? privateFile(variables) : null;
       if (file || !stdin) args.push('--env-file', file?.path ?? '-');
-      const child = spawn(program, [...args, '--', script], { signal: abortSignal });
+      const child = spawn(program, [...args, '--', given.argument], { signal: abortSignal });
       child.stdin.on('error', () => {}); // The program ended before it read all.
-      if (!stdin) child.stdin.end(JSON.stringify(env));
+      if (!stdin) child.stdin.end(variables);
+      // A command whose output nobody reads may not end by itself.
+      const killSoon = () => {
+        const timer = setTimeout(() => child.kill('SIGKILL'), GRACE_MS);
+        child.once('exit', () => clearTimeout(timer));
+      };
+      abortSignal?.addEventListener('abort', killSoon, { once: true });
       const ended = new Promise((resolve, reject) => {
         child.on('error', (error) => child.pid === undefined && reject(error));
         child.on('exit', (code) => {
           if (abortSignal?.aborted) return reject(abortSignal.reason);
           resolve({ exitCode: code ?? 137 });
         });
-      }).finally(() => file?.remove());
+      }).finally(() => {
+        abortSignal?.removeEventListener('abort', killSoon);
+        file?.remove();
+      });
       ended.catch(() => {}); // `wait` reports it.
       return {
         pid: child.pid,
@@ -114,6 +133,7 @@ export async function openSandbox(options) {
         ...(stdin ? { stdin: Writable.toWeb(child.stdin) } : {}),
         wait: () => ended,
         kill: async () => {
+          if (child.exitCode === null && child.signalCode === null) killSoon();
           child.kill();
           await ended.catch(() => {});
         },
@@ -153,10 +173,10 @@ export async function openSandbox(options) {
       const at = quote(`./${inside(path)}/`);
       const list = `set -o pipefail
         find ${at} -mindepth 1 -maxdepth 1 -printf '%y%f\\0' | base64 -w0`;
-      const { exitCode, stdout, stderr, stdoutOmitted } = await bash(list, abortSignal, {}, WHOLE);
-      if (exitCode !== 0) throw new Error(stderr);
-      if (stdoutOmitted) throw new Error(`${path} has too many entries`);
-      const entries = Buffer.from(stdout, 'base64').toString().split('\0').slice(0, -1);
+      const listed = await bash(list, abortSignal, {}, WHOLE);
+      if (listed.exitCode !== 0) throw new Error(listed.stderr || listed.notes);
+      if (listed.stdoutOmitted) throw new Error(`${path} has too many entries`);
+      const entries = Buffer.from(listed.stdout, 'base64').toString().split('\0').slice(0, -1);
       return entries.map((entry) => ({ name: entry.slice(1), type: TYPES[entry[0]] ?? 'other' }));
     },
 
@@ -164,8 +184,8 @@ export async function openSandbox(options) {
       const found = await describe(path, abortSignal);
       if (!found) return false;
       if (found.own === 'd') throw new Error(`${path} is a directory`);
-      const { exitCode, stderr } = await bash(`rm -- ${quote(`./${inside(path)}`)}`, abortSignal);
-      if (exitCode !== 0) throw new Error(stderr);
+      const removed = await bash(`rm -- ${quote(`./${inside(path)}`)}`, abortSignal);
+      if (removed.exitCode !== 0) throw new Error(removed.stderr || removed.notes);
       return true;
     },
   };
@@ -192,6 +212,24 @@ function privateFile(content) {
   return { path, remove: () => rmSync(directory, { recursive: true }) };
 }
 
+/** Returns the argument and the variables by which the command gets a script. */
+function carry(script, env) {
+  assertText([script]);
+  if (Buffer.byteLength(script) < 100_000) return { argument: script, env };
+  const parts = script.match(/[^]{1,30000}/gu);
+  const names = parts.map((_, at) => `AGENT_TOOLS_SCRIPT_${String(at).padStart(3, '0')}`);
+  const variables = Object.fromEntries(names.map((name, at) => [name, parts[at]]));
+  return { argument: FROM_VARIABLES, env: { ...env, ...variables } };
+}
+
+/** Refuses a NUL byte and half a surrogate pair, which no program can get. */
+function assertText(words) {
+  const invalid = words.find((word) => word.includes('\0') || !word.isWellFormed());
+  if (invalid === undefined) return;
+  const begin = JSON.stringify(invalid.slice(0, 100));
+  throw new Error(`a NUL byte or half a surrogate pair is in ${begin}`);
+}
+
 /** Quotes a word for bash. */
 function quote(word) {
   return `'${word.replaceAll("'", "'\\''")}'`;
@@ -200,6 +238,7 @@ function quote(word) {
 /** Runs a program. If it is aborted, its end precedes the rejection. */
 function execute(program, args, { input = '', signal }) {
   return new Promise((resolve, reject) => {
+    assertText(args);
     const child = spawn(program, args, { signal });
     const [stdout, stderr] = [[], []];
     let failure;

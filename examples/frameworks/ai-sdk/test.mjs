@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { generateText, isStepCount } from 'ai';
 import { MockLanguageModelV4 } from 'ai/test';
 import {
-  assertInNoLog, assertRefused, assertStored, begun, endless, nothingLeft, outside,
+  assertInNoLog, assertRefused, assertStored, begun, endless, long, nothingLeft, outside,
 } from '../check.mjs';
 import { bash, openSandbox } from './agent-tools.mjs';
 
@@ -107,6 +107,18 @@ await input.write(Buffer.from('hello\n'));
 assert.equal(await next(), 'hello\n');
 await input.close();
 assert.deepEqual(await cat.wait(), { exitCode: 0 });
+// A long command runs, and one that no program can get is refused.
+const whole = await sandbox.run({ command: `${long}; env | grep -c '^A'`, env: { A: 'b' } });
+assert.equal(whole.stdout, '200001\n1\n');
+for (const stdin of [false, true]) {
+  const wc = await sandbox.spawn({ command: `${long}; wc -c`, stdin });
+  if (stdin) await wc.stdin.close();
+  assert.equal(await new Response(wc.stdout).text(), '200001\n0\n');
+}
+const invalid = /a NUL byte or half a surrogate/;
+await assert.rejects(sandbox.run({ command: 'echo \0' }), invalid);
+await assert.rejects(sandbox.spawn({ command: 'echo \ud800' }), invalid);
+await assert.rejects(sandbox.writeTextFile({ path: '\ud800', content: '' }), invalid);
 const spawned = endless();
 const endlessChild = await sandbox.spawn(spawned);
 await begun(spawned.word);
@@ -114,4 +126,11 @@ await endlessChild.kill();
 await endlessChild.kill();
 await nothingLeft(spawned.word);
 assert.deepEqual(await endlessChild.wait(), { exitCode: 143 });
+// A child ends although nobody reads its output.
+const unread = endless();
+const noisy = `head -c 5000000 /dev/zero & ${unread.command}`;
+const unreadChild = await sandbox.spawn({ command: noisy });
+await begun(unread.word);
+await unreadChild.kill();
+await nothingLeft(unread.word);
 console.log('passed');

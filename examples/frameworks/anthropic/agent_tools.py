@@ -23,7 +23,6 @@ from anthropic.lib.tools import ToolError, beta_async_tool
 from anthropic.lib.tools.agent_toolset import DEFAULT_MAX_FILE_BYTES, BashSession
 from anthropic.types import beta
 
-LINKS = "\n\n[artifacts]\n"
 IMAGES = {".png": "png", ".jpg": "jpeg", ".jpeg": "jpeg", ".gif": "gif", ".webp": "webp"}
 
 
@@ -34,14 +33,10 @@ class Session:
 
     async def run(self, verb: str, *arguments: str, input: bytes = b"") -> bytes:
         """Runs a verb of the command and returns its output. Its refusal is a `ToolError`."""
-        command = [self.program, *verb.split(), *self._identity, *arguments]
-        ran = await self._process(command, input)
-        if ran.returncode != 0:
-            raise ToolError(ran.stderr.decode(errors="replace").strip())
-        return ran.stdout
+        return (await self._run(verb, *arguments, input=input)).stdout
 
     async def bash(self, script: str) -> dict:
-        """Runs a command to its end. `links` has links of all files that changed meanwhile."""
+        """Runs a command to its end. `notes` has links of all files that changed meanwhile."""
         command = [self.program, "--json", "bash", *self._identity, "--", script]
         ran = await self._process(command, b"")
         if not ran.stdout:
@@ -49,12 +44,17 @@ class Session:
         result = json.loads(ran.stdout)
         if "error" in result:
             raise ToolError(result["error"])
-        result["links"] = ""
-        if result["artifacts"] and LINKS in result["stdout"]:
-            result["stdout"], result["links"] = result["stdout"].rsplit(LINKS, 1)
+        result["stdout"] = result.get("ownStdout", result["stdout"])
+        result["notes"] = result.get("notes", "").strip()
         return result
 
+    async def redact(self, text: str) -> tuple[str, str]:
+        """Replaces the values of variables, and returns the notes about all changed files too."""
+        ran = await self._run("bash", "--", "cat", input=text.encode(errors="replace"))
+        return ran.stdout.decode(errors="replace"), ran.stderr.decode(errors="replace").strip()
+
     async def shell(self) -> "Shell":
+        # The command opens the session, if it was closed.
         directory = (await self.bash("pwd"))["stdout"].strip()
         # The session's own policy, in a file that only the command opens.
         with tempfile.TemporaryFile() as settings:
@@ -72,15 +72,44 @@ class Session:
                 stderr=subprocess.STDOUT,
                 pass_fds=[settings.fileno()],
             )
-        return Shell(process)
+        return Shell(process, directory)
+
+    async def _run(self, verb: str, *arguments: str, input: bytes) -> subprocess.CompletedProcess:
+        command = [self.program, *verb.split(), *self._identity, *arguments]
+        ran = await self._process(command, input)
+        if ran.returncode != 0:
+            raise ToolError(ran.stderr.decode(errors="replace").strip())
+        return ran
 
     async def _process(self, command: list[str], input: bytes) -> subprocess.CompletedProcess:
-        # A cancelled call kills the command.
-        return await anyio.run_process(command, input=input, check=False)
+        try:
+            # A cancelled call kills the command.
+            return await anyio.run_process(command, input=input, check=False)
+        except (OSError, ValueError) as error:
+            # Such as a NUL byte, half a surrogate pair, or more than 128 KiB in an argument.
+            raise ToolError(f"cannot run {self.program}: {error}") from error
 
 
 class Shell(BashSession):
     """The SDK's shell, which `Session.shell` starts."""
+
+    def __init__(self, process: anyio.abc.Process, directory: str) -> None:
+        super().__init__(process)
+        self._directory = directory
+        self._identity = identity(directory)
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether the session was closed meanwhile, which deletes the directory of the shell."""
+        return identity(self._directory) != self._identity
+
+
+def identity(directory: str) -> tuple[int, int] | None:
+    try:
+        found = os.stat(directory)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 @asynccontextmanager
@@ -97,25 +126,35 @@ async def open_toolset(session: Session):
 def agent_toolset(session: Session) -> list:
     """Returns the tools of a session, the first of which has a shell to `close`."""
     shell: Shell | None = None
+    # A shell runs one command at a time.
+    lock = anyio.Lock()
 
     async def bash(
         command: str | None = None, restart: bool | None = None, timeout_ms: int | None = None
     ) -> str:
         """Run a command in a persistent bash shell."""
-        nonlocal shell
         if restart:
             await close()
             return "bash session restarted"
         if not command:
             raise ToolError("bash: command is required")
+        async with lock:
+            return await run_in_shell(command, timeout_ms)
+
+    async def run_in_shell(command: str, timeout_ms: int | None) -> str:
+        nonlocal shell
+        lost = ""
+        if shell is not None and shell.is_lost:
+            lost = "(the session was closed meanwhile, so this shell is a new one)\n"
+            await shell.close()
         if shell is None or shell.closed:
             shell = await session.shell()
         try:
             output, code = await shell.exec(command, timeout=(timeout_ms or 120_000) / 1000)
-        except (RuntimeError, TimeoutError) as error:
+        except (RuntimeError, TimeoutError, ValueError) as error:
             raise ToolError(f"bash: {error}") from error
-        # The next command stores all changes of the session.
-        text = with_links(output, (await session.bash("true"))["links"])
+        # The shell does not redact its output. Another command does, and stores what changed.
+        text = lost + with_notes(*await session.redact(output))
         if code != 0:
             raise ToolError(f"{text}\nexit code {code}".strip())
         return text
@@ -123,7 +162,10 @@ def agent_toolset(session: Session) -> list:
     async def close() -> None:
         nonlocal shell
         if shell is not None:
-            await shell.close()
+            await shell.close()  # A command that runs ends by this.
+        async with lock:
+            if shell is not None:
+                await shell.close()
             shell = None
 
     async def read(file_path: str, view_range: list[int] | None = None):
@@ -141,8 +183,12 @@ def agent_toolset(session: Session) -> list:
 
     async def write(file_path: str, content: str) -> str:
         """Write a file of the session, and make its directories."""
-        stored = await session.run("write-file", "--", file_path, input=content.encode())
-        return with_links(f"wrote {file_path}", stored.decode().strip())
+        try:
+            data = content.encode()
+        except ValueError as error:
+            raise ToolError(f"write: {error}") from error
+        stored = await session.run("write-file", "--", file_path, input=data)
+        return with_notes(f"wrote {file_path}", f"artifacts:\n{stored.decode().strip()}")
 
     async def edit(
         file_path: str, old_string: str, new_string: str, replace_all: bool | None = None
@@ -203,9 +249,9 @@ def searched(result: dict, *, no_match: int) -> str:
     if result["exitCode"] == no_match and not result["stdout"]:
         return "no matches"
     if result["exitCode"] not in (0, no_match):
-        raise ToolError(result["stderr"].strip())
+        raise ToolError(f"{result['stderr']}{result['notes']}".strip())
     return result["stdout"]
 
 
-def with_links(text: str, links: str) -> str:
-    return f"{text}\nartifacts:\n{links}".strip() if links else text
+def with_notes(text: str, notes: str) -> str:
+    return f"{text}\n{notes}".strip() if notes else text

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import subprocess
 import sys
 from pathlib import Path
 
@@ -146,15 +147,38 @@ async def main() -> None:
 
     # An edit keeps the value of a variable that no result shows.
     with_variable("APIKEY", "topsecretvalue")
-    _, edited, seen, kept = await results(
+    _, edited, seen, kept, printed, failed = await results(
         ("bash", {"command": "echo k=topsecretvalue > c.ini; echo mode=debug >> c.ini"}),
         ("edit", {"file_path": "c.ini", "old_string": "=debug", "new_string": "=prod"}),
         ("read", {"file_path": "c.ini"}),
         ("bash", {"command": "grep -c topsecretvalue c.ini"}),
+        ("bash", {"command": "cat c.ini"}),
+        ("bash", {"command": "cat c.ini; exit 3"}),
     )
     assert "topsecretvalue" not in text(edited), edited
     assert text(seen) == "k=[redacted:APIKEY]\nmode=prod\n", seen
     assert text(kept).splitlines()[0] == "1", kept
+    assert text(printed) == "k=[redacted:APIKEY]\nmode=prod", printed
+    assert failed["is_error"] and "topsecretvalue" not in text(failed), failed
+
+    # The model reads why a search failed, and a text that no program can get is an error of a tool.
+    (searched,) = await results(("grep", {"pattern": "root", "path": "/etc/shadow"}))
+    assert "hint: read /etc/shadow: " in text(searched), searched
+    tools = {tool.name: tool for tool in agent_toolset(session)}
+    for name, arguments in [
+        ("write", {"file_path": "a\0b", "content": ""}),
+        ("write", {"file_path": "a\ud800", "content": ""}),
+        ("write", {"file_path": "a", "content": "\ud800"}),
+        ("bash", {"command": "echo \ud800"}),
+        ("glob", {"pattern": "a\0b"}),
+        ("grep", {"pattern": "x" * 200_000}),
+    ]:
+        try:
+            await tools[name].call(arguments)
+        except ToolError:
+            continue
+        raise AssertionError(name)
+    await tools["bash"].close()
 
     # The text of an error reaches the model.
     for call in Session("bad id!").bash("true"), Session("bad id!").run("read-file", "f"):
@@ -178,6 +202,25 @@ async def main() -> None:
     )
     assert "timed out" in text(timed_out) and text(again) == "again", (timed_out, again)
     await nothing_left(word)
+
+    # Parallel calls share one shell, which ends with the toolset.
+    command, word = endless()
+    async with open_toolset(session) as tools:
+        parallel = [{"command": f"value{n}=set; ({command}) & echo"} for n in range(3)]
+        await asyncio.gather(*(tools[0].call(arguments) for arguments in parallel))
+        values = await tools[0].call({"command": "echo $value0 $value1 $value2"})
+        assert values == "set set set", values
+        await begun(word)
+    await nothing_left(word)
+
+    # A shell does not stay in the deleted directory of a session that was closed.
+    async with open_toolset(session) as tools:
+        await tools[0].call({"command": "echo 1 > kept.txt"})
+        close = ["agent-tools", "session", "close", "anthropic"]
+        subprocess.run(close, check=True, capture_output=True)
+        seen = await tools[0].call({"command": "cat kept.txt"})
+        assert seen.startswith("(the session was closed meanwhile") and seen.endswith("1"), seen
+        assert await tools[0].call({"command": "cat kept.txt"}) == "1"
 
     # A worker of the API has the same tools.
     refused, made = await worker_results(

@@ -7,7 +7,11 @@ import { posix } from 'node:path';
 
 // bash-tool itself shortens output, and parses that of its own commands.
 const WHOLE = String(1 << 25);
-const LINKS = '\n\n[artifacts]\n';
+// A script too long for an argument (128 KiB) comes in variables, which are unset before it
+// runs.
+const FROM_VARIABLES = `_script=
+for _part in "\${!AGENT_TOOLS_SCRIPT_@}"; do _script+=\${!_part}; unset "$_part"; done
+unset _part; eval "$_script"`;
 
 /**
  * Opens a session. bash-tool passes no signal to a sandbox, so a signal of the application ends
@@ -22,15 +26,17 @@ export async function openSandbox(options) {
 
   const executeCommand = async (command) => {
     const args = ['--json', 'bash', ...identity, '--timeout', String(timeoutSeconds)];
-    args.push('--max-output', WHOLE);
-    const { code, stdout, stderr } = await execute(program, [...args, '--', command], { signal });
+    const { argument, env } = carry(command, {});
+    args.push('--max-output', WHOLE, '--env-file', '-', '--', argument);
+    const options = { input: JSON.stringify(env), signal };
+    const { code, stdout, stderr } = await execute(program, args, options);
     if (stdout.length === 0) throw new Error(stderr || `agent-tools ended with ${code}`);
     const result = JSON.parse(stdout.toString());
     if (result.error) throw new Error(result.error);
-    // Links of the changed files follow the command's own output. `artifacts` has them too, and
-    // bash-tool passes it on to the model.
-    const links = result.artifacts.length > 0 ? result.stdout.lastIndexOf(LINKS) : -1;
-    return links < 0 ? result : { ...result, stdout: result.stdout.slice(0, links) };
+    // The other fields have what `notes` tells, and bash-tool passes them on to the model.
+    const { ownStdout, notes, ...rest } = result;
+    rest.stdout = ownStdout ?? rest.stdout;
+    return rest;
   };
 
   const directory = (await executeCommand('pwd')).stdout.trim();
@@ -50,7 +56,11 @@ export async function openSandbox(options) {
       const args = ['read-file', ...identity, '--', inside(path)];
       const { code, stdout, stderr } = await execute(program, args, { signal });
       if (code !== 0) throw new Error(stderr);
-      return stdout.toString();
+      try {
+        return new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(stdout);
+      } catch (error) {
+        throw new Error(`${path} is not UTF-8 text; read it with a command`, { cause: error });
+      }
     },
 
     writeFiles: async (files) => {
@@ -63,9 +73,28 @@ export async function openSandbox(options) {
   };
 }
 
+/** Returns the argument and the variables by which the command gets a script. */
+function carry(script, env) {
+  assertText([script]);
+  if (Buffer.byteLength(script) < 100_000) return { argument: script, env };
+  const parts = script.match(/[^]{1,30000}/gu);
+  const names = parts.map((_, at) => `AGENT_TOOLS_SCRIPT_${String(at).padStart(3, '0')}`);
+  const variables = Object.fromEntries(names.map((name, at) => [name, parts[at]]));
+  return { argument: FROM_VARIABLES, env: { ...env, ...variables } };
+}
+
+/** Refuses a NUL byte and half a surrogate pair, which no program can get. */
+function assertText(words) {
+  const invalid = words.find((word) => word.includes('\0') || !word.isWellFormed());
+  if (invalid === undefined) return;
+  const begin = JSON.stringify(invalid.slice(0, 100));
+  throw new Error(`a NUL byte or half a surrogate pair is in ${begin}`);
+}
+
 /** Runs a program. If it is aborted, its end precedes the rejection. */
 function execute(program, args, { input = '', signal }) {
   return new Promise((resolve, reject) => {
+    assertText(args);
     const child = spawn(program, args, { signal });
     const [stdout, stderr] = [[], []];
     let failure;

@@ -3,7 +3,9 @@ import assert from 'node:assert/strict';
 import { generateText, isStepCount } from 'ai';
 import { MockLanguageModelV4 } from 'ai/test';
 import { createBashTool } from 'bash-tool';
-import { assertRefused, assertStored, begun, endless, nothingLeft, outside } from '../check.mjs';
+import {
+  assertRefused, assertStored, begun, endless, long, nothingLeft, outside,
+} from '../check.mjs';
 import { openSandbox } from './agent-tools.mjs';
 
 const usage = {
@@ -57,6 +59,18 @@ assertStored(made.output.artifacts[0].url, 'export {};\none\n');
 assert.equal(read.output.content, 'export {};\none\n');
 // The model read the link.
 assert.ok(JSON.stringify(model.doGenerateCalls[4].prompt).includes(made.output.artifacts[0].url));
+
+// A long command runs, and one that no program can get is refused.
+assert.equal((await sandbox.executeCommand(long)).stdout, '200001\n');
+for (const invalid of ['\0', '\ud800']) {
+  const expected = /a NUL byte or half a surrogate/;
+  await assert.rejects(sandbox.executeCommand(`echo ${invalid}`), expected);
+  await assert.rejects(sandbox.readFile(invalid), expected);
+}
+
+// Bytes that are no text are not replaced silently.
+await sandbox.executeCommand("printf 'caf\\351' > latin.txt");
+await assert.rejects(sandbox.readFile('latin.txt'), /latin.txt is not UTF-8 text/);
 
 // An error has its text.
 await assert.rejects(openSandbox({ session: 'bad id!' }), /bad id!/);

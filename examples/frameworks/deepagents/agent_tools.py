@@ -18,10 +18,16 @@ from deepagents.backends.protocol import (
 )
 from deepagents.backends.sandbox import BaseSandbox
 
-LINKS = "\n\n[artifacts]\n"
 INVALID_USAGE = 2
 # The size of output that deepagents parses, in characters. The command keeps 32 MiB of it.
 WHOLE = 1 << 25
+# A script too long for an argument (128 KiB) comes in variables, which are unset before it runs.
+FROM_VARIABLES = """_script=
+for _part in "${!AGENT_TOOLS_SCRIPT_@}"; do _script+=${!_part}; unset "$_part"; done
+unset _part; eval "$_script"
+"""
+# The time that a terminated command has to end its session, before it is killed.
+GRACE_SECONDS = 5.0
 
 
 class AgentToolsBackend(BaseSandbox):
@@ -44,23 +50,27 @@ class AgentToolsBackend(BaseSandbox):
         return self._id
 
     def execute(self, command: str, *, timeout: int | None = None) -> ExecuteResponse:
-        return response(self._run(*self._bash(command, timeout, WHOLE)))[0]
+        arguments, variables = self._bash(command, timeout, WHOLE)
+        return with_reasons(*response(self._run(*arguments, input=variables)))
 
     async def aexecute(self, command: str, *, timeout: int | None = None) -> ExecuteResponse:
-        return response(await self._arun(*self._bash(command, timeout, WHOLE)))[0]
+        arguments, variables = self._bash(command, timeout, WHOLE)
+        return with_reasons(*response(await self._arun(*arguments, input=variables)))
 
     # deepagents parses the output of its own commands, so only the commands of the model, which
-    # come here, get links.
+    # come here, always get notes with links.
 
     def execute_with_offload(
         self, command: str, capture_path: str, *, timeout: int | None = None, **limits
     ) -> ExecuteOffloadResult:
-        return with_links(*response(self._run(*self._bash(command, timeout))))
+        arguments, variables = self._bash(command, timeout)
+        return with_notes(*response(self._run(*arguments, input=variables)))
 
     async def aexecute_with_offload(
         self, command: str, capture_path: str, *, timeout: int | None = None, **limits
     ) -> ExecuteOffloadResult:
-        return with_links(*response(await self._arun(*self._bash(command, timeout))))
+        arguments, variables = self._bash(command, timeout)
+        return with_notes(*response(await self._arun(*arguments, input=variables)))
 
     def upload_files(self, files: list[tuple[str, bytes]]) -> list[FileUploadResponse]:
         results = []
@@ -84,13 +94,20 @@ class AgentToolsBackend(BaseSandbox):
             results.append(FileDownloadResponse(path=path, content=content, error=error))
         return results
 
-    def _bash(self, command: str, timeout: int | None, max_output: int = 30_000) -> list[str]:
+    def _bash(
+        self, command: str, timeout: int | None, max_output: int = 30_000
+    ) -> tuple[list[str], bytes]:
+        """Returns the arguments of a command, and its standard input."""
+        argument, variables = carry(command)
         seconds = self._timeout_seconds if timeout is None else timeout
         limits = ["--timeout", str(seconds), "--max-output", str(max_output)]
-        return ["--json", "bash", *self._identity, *limits, "--", command]
+        arguments = ["--json", "bash", *self._identity, *limits, "--env-file", "-", "--", argument]
+        return arguments, json.dumps(variables).encode()
 
     def _relative(self, path: str) -> str | None:
         """Returns a path below the session directory. The file tools reach nothing else."""
+        if not is_text(path):
+            return None
         relative = os.path.relpath(os.path.join(self.directory, path), self.directory)
         return None if relative.split("/")[0] == ".." else relative
 
@@ -111,38 +128,80 @@ class AgentToolsBackend(BaseSandbox):
                 raise
         return child.returncode, stdout, stderr.decode(errors="replace").strip()
 
-    async def _arun(self, *arguments: str) -> tuple[int, bytes, str]:
-        null, pipe = asyncio.subprocess.DEVNULL, asyncio.subprocess.PIPE
+    async def _arun(self, *arguments: str, input: bytes) -> tuple[int, bytes, str]:
+        pipe = asyncio.subprocess.PIPE
         child = await asyncio.create_subprocess_exec(
-            self._program, *arguments, stdin=null, stdout=pipe, stderr=pipe
+            self._program, *arguments, stdin=pipe, stdout=pipe, stderr=pipe
         )
+        ending = asyncio.ensure_future(child.communicate(input))
         try:
-            stdout, stderr = await child.communicate()
+            stdout, stderr = await asyncio.shield(ending)
         except BaseException:
-            if child.returncode is None:
-                child.terminate()
-            await asyncio.shield(child.wait())
+            await asyncio.shield(end(child, ending))
             raise
         return child.returncode, stdout, stderr.decode(errors="replace").strip()
 
 
+async def end(child: asyncio.subprocess.Process, ending: asyncio.Task) -> None:
+    """Ends a command, whose task goes on reading: a blocked writer would not end."""
+    try:
+        if child.returncode is None:
+            # The command ends its session in an orderly way.
+            child.terminate()
+        await asyncio.wait([ending], timeout=GRACE_SECONDS)
+        if child.returncode is None:
+            child.kill()
+            await asyncio.wait([ending], timeout=GRACE_SECONDS)
+    finally:
+        ending.cancel()
+        if child.returncode is None:
+            child.kill()
+
+
+def carry(script: str) -> tuple[str, dict[str, str]]:
+    """Returns the argument and the variables by which the command gets a script."""
+    if not is_text(script):
+        # deepagents shows a `ValueError` to the model.
+        raise ValueError("a NUL byte or half a surrogate pair is in the command")
+    if len(script.encode()) < 100_000:
+        return script, {}
+    parts = [script[start : start + 30_000] for start in range(0, len(script), 30_000)]
+    variables = {f"AGENT_TOOLS_SCRIPT_{index:03}": part for index, part in enumerate(parts)}
+    return FROM_VARIABLES, variables
+
+
+def is_text(text: str) -> bool:
+    """Tells whether a program can get a text: one without a NUL byte or half a surrogate pair."""
+    return not any(char == "\0" or "\ud800" <= char <= "\udfff" for char in text)
+
+
 def response(ran: tuple[int, bytes, str]) -> tuple[ExecuteResponse, str]:
-    """Returns the result of a command, and links of the files that it changed."""
+    """Returns the result of a command, and the rest of its notes."""
     code, stdout, error = ran
     result = json.loads(stdout) if stdout else {"error": error}
     if "error" in result:
         # deepagents shows a `ValueError` to the model, as the error of a parameter.
         raise (ValueError if code == INVALID_USAGE else RuntimeError)(result["error"])
-    output, links = result["stdout"], ""
-    if result["artifacts"] and LINKS in output:
-        output, links = output.rsplit(LINKS, 1)
-    output += result["stderr"]
+    output = result.get("ownStdout", result["stdout"]) + result["stderr"]
+    notes = result.get("notes", "")
     truncated = "stdoutOmitted" in result or "stderrOmitted" in result
     done = ExecuteResponse(output=output, exit_code=result["exitCode"], truncated=truncated)
-    return done, links
+    return done, notes
 
 
-def with_links(result: ExecuteResponse, links: str) -> ExecuteOffloadResult:
-    if links:
-        result.output += f"\nartifacts:\n{links}\n"
+def with_reasons(result: ExecuteResponse, notes: str) -> ExecuteResponse:
+    """Adds the notes of a command that failed, without links."""
+    if result.exit_code != 0:
+        add(result, f"\n{notes}".partition("\nartifacts:\n")[0].strip("\n"))
+    return result
+
+
+def with_notes(result: ExecuteResponse, notes: str) -> ExecuteOffloadResult:
+    """Adds all notes, about limits, refusals and changed files."""
+    add(result, notes)
     return ExecuteOffloadResult(offloaded=False, response=result)
+
+
+def add(result: ExecuteResponse, notes: str) -> None:
+    if notes:
+        result.output += f"\n{notes}" if result.output else notes

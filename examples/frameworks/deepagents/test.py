@@ -10,8 +10,12 @@ from deepagents import create_deep_agent
 from langchain_core.language_models.fake_chat_models import GenericFakeChatModel
 from langchain_core.messages import AIMessage, ToolMessage
 
+import agent_tools
 from agent_tools import AgentToolsBackend
-from check import assert_refused, assert_stored, begun, endless, link, nothing_left, outside
+from check import (
+    assert_cancelled, assert_refused, assert_stored, begun, endless, link, long, nothing_left,
+    outside, stubborn,
+)  # fmt: skip
 
 
 class Scripted(GenericFakeChatModel):
@@ -78,6 +82,36 @@ async def main() -> None:
     shown = backend.execute_with_offload("seq 1 20000", "").response
     assert shown.truncated and "characters removed" in shown.output, shown
     assert backend.execute("sleep 60", timeout=1).exit_code == 124
+
+    # The model reads why a command ended.
+    timed_out, large, no_network = await results(
+        backend,
+        ("execute", {"command": "echo a; sleep 60", "timeout": 1}),
+        ("execute", {"command": "truncate -s 17G f; code=$?; rm f; exit $code"}),
+        ("execute", {"command": "curl -s http://example.com; echo $?"}),
+    )
+    assert "timed out after 1 s" in timed_out, timed_out
+    assert "limit reached: file size" in large, large
+    assert "hint: " in no_network and "the session has no network" in no_network, no_network
+    ended = backend.execute("echo a > b; sleep 60", timeout=1).output
+    assert ended.startswith("timed out after 1 s: ") and "artifacts" not in ended, ended
+
+    # A long command runs, and one that no program can get is refused.
+    assert backend.execute(f"{long}; env | grep -c AGENT").output == "200001\n0\n"
+    assert (await backend.aexecute(long)).output == "200001\n"
+    for invalid in "\0", "\ud800":
+        assert backend.upload_files([(invalid, b"")])[0].error == "invalid_path"
+        assert backend.download_files([invalid])[0].error == "invalid_path"
+        (refused,) = await results(backend, ("execute", {"command": f"echo {invalid}"}))
+        assert "a NUL byte or half a surrogate pair" in refused, refused
+
+    # A cancelled call ends, although the command still writes much, or does not end itself.
+    slow = AgentToolsBackend("deepagents")
+    slow._program = stubborn(end="sys.stdout.write('x' * 1_000_000)")
+    await assert_cancelled(slow.aexecute("true"), seconds=4)
+    agent_tools.GRACE_SECONDS = 0.1
+    stubborn(end="signal.sigwait([signal.SIGINT])")
+    await assert_cancelled(slow.aexecute("true"), seconds=10)
 
     # An error has its text.
     (refused,) = await results(backend, ("execute", {"command": "true", "timeout": 0}))

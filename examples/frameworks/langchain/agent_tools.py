@@ -30,6 +30,7 @@ class AgentToolsExecutionPolicy(BaseExecutionPolicy):
     user: str = "local"
     program: str = "agent-tools"
     directory: str = field(init=False)
+    _shell_directory: tuple[int, int] | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -46,9 +47,21 @@ class AgentToolsExecutionPolicy(BaseExecutionPolicy):
             raise RuntimeError(result["error"])
         return result
 
+    def redact(self, text: str) -> str:
+        """Replaces the values of variables in a text, like in the output of a command."""
+        identity = ["--session", self.session, "--user", self.user]
+        command = [self.program, "bash", *identity, "--", "cat"]
+        ran = subprocess.run(command, capture_output=True, input=text.encode(errors="replace"))
+        if ran.returncode != 0:
+            raise RuntimeError(ran.stderr.decode(errors="replace").strip())
+        return ran.stdout.decode(errors="replace")
+
     def spawn(
         self, *, workspace: Path, env: Mapping[str, str], command: Sequence[str]
     ) -> subprocess.Popen[str]:
+        # The command opens the session, if it was closed.
+        self.run("bash", "--", "pwd")
+        self._shell_directory = identity(self.directory)
         # The session's own policy, in a file that only the command opens.
         settings = tempfile.TemporaryFile()
         settings.write(json.dumps(self.run("policy show")).encode())
@@ -73,6 +86,20 @@ class AgentToolsExecutionPolicy(BaseExecutionPolicy):
             )
 
 
+    @property
+    def is_lost(self) -> bool:
+        """Whether the session was closed meanwhile, which deletes the directory of the shell."""
+        return self._shell_directory not in (None, identity(self.directory))
+
+
+def identity(directory: str) -> tuple[int, int] | None:
+    try:
+        found = os.stat(directory)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
 class ArtifactMiddleware(AgentMiddleware):
     """Appends links of the files that a call of the shell changed, also as `artifact["files"]`."""
 
@@ -82,12 +109,15 @@ class ArtifactMiddleware(AgentMiddleware):
         self._tool = tool
 
     def wrap_tool_call(self, request, handler):
+        if request.tool_call["name"] == self._tool:
+            self._renew(request)
         result = handler(request)
         return self._add_links(result) if self._is_shell(request, result) else result
 
     async def awrap_tool_call(self, request, handler):
         if request.tool_call["name"] != self._tool:
             return await handler(request)
+        await asyncio.to_thread(self._renew, request)
         call = asyncio.ensure_future(handler(request))
         try:
             result = await asyncio.shield(call)
@@ -102,12 +132,21 @@ class ArtifactMiddleware(AgentMiddleware):
             return result
         return await asyncio.to_thread(self._add_links, result)
 
+    def _renew(self, request) -> None:
+        """Starts another shell if the session was closed meanwhile."""
+        shell = request.state.get("shell_session_resources")
+        if shell is not None and self._policy.is_lost:
+            shell.session.restart()
+
     def _is_shell(self, request, result) -> bool:
         return request.tool_call["name"] == self._tool and isinstance(result, ToolMessage)
 
     def _add_links(self, message: ToolMessage) -> ToolMessage:
-        # A command stores all changes since the last one. Without output of its own, it prints links.
+        # A command stores all changes since the last one.
         stored = self._policy.run("bash", "--", "true")
-        content = message.text.rstrip("\n") + stored["stdout"]
+        # The shell does not redact its output.
+        content = self._policy.redact(message.text).rstrip("\n")
+        if notes := stored.get("notes", "").strip():
+            content += f"\n\n{notes}"
         artifact = {**(message.artifact or {}), "files": stored["artifacts"]}
         return message.model_copy(update={"content": content, "artifact": artifact})

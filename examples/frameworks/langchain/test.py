@@ -1,6 +1,7 @@
 """Runs a real agent of LangChain with a shell in a session. The model's answers are fixed."""
 
 import asyncio
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -8,12 +9,14 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from langchain.agents import create_agent
-from langchain.agents.middleware import ShellToolMiddleware
+from langchain.agents.middleware import AgentMiddleware, ShellToolMiddleware
 from langchain_core.language_models.fake_chat_models import GenericFakeChatModel
 from langchain_core.messages import AIMessage, ToolMessage
 
 from agent_tools import AgentToolsExecutionPolicy, ArtifactMiddleware
-from check import assert_refused, assert_stored, begun, endless, gone, link, nothing_left, outside
+from check import (
+    assert_refused, assert_stored, begun, endless, gone, link, nothing_left, outside, with_variable,
+)  # fmt: skip
 
 
 class Scripted(GenericFakeChatModel):
@@ -30,9 +33,26 @@ class Scripted(GenericFakeChatModel):
         return self
 
 
-async def results(policy: AgentToolsExecutionPolicy, *calls: dict) -> list[ToolMessage]:
+class Closing(AgentMiddleware):
+    """Runs a command before a call of a tool, whose number counts from 1."""
+
+    def __init__(self, command: str, *, before: int) -> None:
+        super().__init__()
+        self._command, self._before = command, before
+
+    async def awrap_tool_call(self, request, handler):
+        self._before -= 1
+        if self._before == 0:
+            subprocess.run(self._command.split(), check=True, capture_output=True)
+        return await handler(request)
+
+
+async def results(
+    policy: AgentToolsExecutionPolicy, *calls: dict, middleware: list | None = None
+) -> list[ToolMessage]:
     shell = ShellToolMiddleware(policy.directory, execution_policy=policy)
-    agent = create_agent(Scripted(*calls), middleware=[ArtifactMiddleware(policy), shell])
+    middleware = middleware or [ArtifactMiddleware(policy), shell]
+    agent = create_agent(Scripted(*calls), middleware=middleware)
     state = await agent.ainvoke({"messages": [("user", "go")]})
     assert state["messages"][-1].text == "done"
     return [message for message in state["messages"] if isinstance(message, ToolMessage)]
@@ -56,6 +76,20 @@ async def main() -> None:
     assert made.artifact["files"][0]["relativePath"] == "d/report.txt"
 
     assert "AGENT_TOOLS_HOME" not in fresh.text and "word=" not in fresh.text, fresh.text
+
+    # Values of variables are not shown.
+    with_variable("APIKEY", "topsecretvalue")
+    (printed,) = await results(policy, {"command": "echo k=topsecretvalue | tee c.ini"})
+    assert printed.text.startswith("k=[redacted:APIKEY]\n"), printed
+    assert_stored(link(printed.text, "c.ini"), "k=topsecretvalue\n")
+
+    # A shell does not stay in the deleted directory of a session that was closed.
+    close = "agent-tools session close langchain"
+    shell = ShellToolMiddleware(policy.directory, execution_policy=policy)
+    middleware = [Closing(close, before=2), ArtifactMiddleware(policy), shell]
+    calls = {"command": "echo 1 > kept.txt"}, {"command": "cat kept.txt"}
+    _, seen = await results(policy, *calls, middleware=middleware)
+    assert seen.text.startswith("1"), seen
 
     # A call that is ended at its time limit leaves nothing behind, and the shell works again.
     command, word = endless()

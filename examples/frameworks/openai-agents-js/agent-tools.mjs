@@ -6,8 +6,13 @@ import { spawn } from 'node:child_process';
 import { posix } from 'node:path';
 import { applyDiff } from '@openai/agents-core';
 import { Manifest, normalizeSandboxClientCreateArgs } from '@openai/agents-core/sandbox';
+import { deserializeManifest, serializeManifest } from '@openai/agents-core/sandbox/internal';
 
-const LINKS = '\n\n[artifacts]\n';
+// A script too long for an argument (128 KiB) comes in variables, which are unset before it
+// runs.
+const FROM_VARIABLES = `_script=
+for _part in "\${!AGENT_TOOLS_SCRIPT_@}"; do _script+=\${!_part}; unset "$_part"; done
+unset _part; eval "$_script"`;
 
 /** Opens one session by its id, on any machine that has its store. */
 export class AgentToolsClient {
@@ -35,20 +40,21 @@ export class AgentToolsClient {
     const environment = await manifest.resolveEnvironment();
     const session = new AgentToolsSession(this.options, environment);
     session.directory = (await session.bash('pwd')).stdout.trim();
-    session.state = { manifest: new Manifest({ root: session.directory }), workspaceReady: true };
+    const kept = new Manifest({ root: session.directory, environment: manifest.environment });
+    session.state = { manifest: kept, workspaceReady: true };
     return session;
   }
 
-  async resume() {
-    return this.create();
+  async resume({ manifest }) {
+    return this.create(manifest);
   }
 
-  async serializeSessionState() {
-    return {};
+  async serializeSessionState({ manifest }) {
+    return { manifest: serializeManifest(manifest) };
   }
 
-  async deserializeSessionState() {
-    return { manifest: new Manifest() };
+  async deserializeSessionState({ manifest }) {
+    return { manifest: deserializeManifest(manifest) };
   }
 }
 
@@ -72,16 +78,16 @@ class AgentToolsSession {
     const enter = workdir ? `cd -- ${quote(workdir)} || exit\n` : '';
     const begin = performance.now();
     const result = await this.bash(enter + cmd);
-    const { stdout, stderr, exitCode, artifacts, links } = result;
+    const { stdout, stderr, exitCode, artifacts, notes } = result;
     const wallTimeSeconds = (performance.now() - begin) / 1000;
     const output = stdout + stderr;
-    return { output, stdout, stderr, exitCode, wallTimeSeconds, artifacts, links };
+    return { output, stdout, stderr, exitCode, wallTimeSeconds, artifacts, notes };
   }
 
   async execCommand(args) {
-    const { output, exitCode, links } = await this.exec(args);
+    const { output, exitCode, notes } = await this.exec(args);
     const code = exitCode === 0 ? '' : `exit code ${exitCode}`;
-    return [output.trimEnd(), code, links].filter((part) => part !== '').join('\n');
+    return [output.trimEnd(), code, notes].filter((part) => part !== '').join('\n');
   }
 
   async readFile({ path, maxBytes }) {
@@ -104,8 +110,15 @@ class AgentToolsSession {
   }
 
   createEditor() {
-    // The file keeps the values of variables, which no result shows.
-    const read = async (path) => (await this.#read(path, '--no-redact')).toString();
+    // The file keeps the values of variables, which no result shows, and a byte order mark.
+    const read = async (path) => {
+      const content = await this.#read(path, '--no-redact');
+      try {
+        return new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(content);
+      } catch (error) {
+        throw new Error(`${path} is not UTF-8 text, so a patch would damage it`, { cause: error });
+      }
+    };
     return {
       createFile: async ({ path, diff }) => {
         if (await this.pathExists(path)) throw new Error(`${path} exists`);
@@ -137,17 +150,15 @@ class AgentToolsSession {
   async bash(script) {
     const timeout = String(this.#options.timeoutSeconds);
     // Neither the log of the session nor a list of processes shows the values.
-    const args = ['--json', '--timeout', timeout, '--env-file', '-', '--', script];
-    const environment = JSON.stringify(this.#environment);
-    const { code, stdout, stderr } = await this.#execute('bash', args, environment);
+    const { argument, env } = carry(script, this.#environment);
+    const args = ['--json', '--timeout', timeout, '--env-file', '-', '--', argument];
+    const { code, stdout, stderr } = await this.#execute('bash', args, JSON.stringify(env));
     if (stdout.length === 0) throw new Error(stderr || `agent-tools ended with ${code}`);
     const result = JSON.parse(stdout.toString());
     if (result.error) throw new Error(result.error);
-    // Links of the changed files follow the command's own output.
-    const end = result.artifacts.length > 0 ? result.stdout.lastIndexOf(LINKS) : -1;
-    if (end < 0) return { ...result, links: '' };
-    const links = `artifacts:\n${result.stdout.slice(end + LINKS.length)}`;
-    return { ...result, stdout: result.stdout.slice(0, end), links };
+    // `notes` tells of limits and refusals, and has the links of the changed files.
+    const notes = (result.notes ?? '').trimEnd();
+    return { ...result, stdout: result.ownStdout ?? result.stdout, notes };
   }
 
   /** Returns a path relative to the session directory. The file tools reach nothing else. */
@@ -171,8 +182,9 @@ class AgentToolsSession {
   }
 
   async #remove(path) {
-    const { exitCode, stderr } = await this.bash(`rm -- ${quote(`./${this.#inside(path)}`)}`);
-    if (exitCode !== 0) throw new Error(stderr);
+    const script = `rm -- ${quote(`./${this.#inside(path)}`)}`;
+    const { exitCode, stderr, notes } = await this.bash(script);
+    if (exitCode !== 0) throw new Error(stderr || notes);
   }
 
   async #execute(verb, args, input) {
@@ -190,6 +202,24 @@ const IMAGES = [
   ['image/gif', [0x47, 0x49, 0x46, 0x38]],
 ];
 
+/** Returns the argument and the variables by which the command gets a script. */
+function carry(script, env) {
+  assertText([script]);
+  if (Buffer.byteLength(script) < 100_000) return { argument: script, env };
+  const parts = script.match(/[^]{1,30000}/gu);
+  const names = parts.map((_, at) => `AGENT_TOOLS_SCRIPT_${String(at).padStart(3, '0')}`);
+  const variables = Object.fromEntries(names.map((name, at) => [name, parts[at]]));
+  return { argument: FROM_VARIABLES, env: { ...env, ...variables } };
+}
+
+/** Refuses a NUL byte and half a surrogate pair, which no program can get. */
+function assertText(words) {
+  const invalid = words.find((word) => word.includes('\0') || !word.isWellFormed());
+  if (invalid === undefined) return;
+  const begin = JSON.stringify(invalid.slice(0, 100));
+  throw new Error(`a NUL byte or half a surrogate pair is in ${begin}`);
+}
+
 /** Quotes a word for bash. */
 function quote(word) {
   return `'${word.replaceAll("'", "'\\''")}'`;
@@ -198,6 +228,7 @@ function quote(word) {
 /** Runs a program. If it is aborted, its end precedes the rejection. */
 function execute(program, args, { input = '', signal }) {
   return new Promise((resolve, reject) => {
+    assertText(args);
     const child = spawn(program, args, { signal });
     const [stdout, stderr] = [[], []];
     let failure;

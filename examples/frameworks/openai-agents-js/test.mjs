@@ -4,7 +4,8 @@ import { Runner } from '@openai/agents-core';
 import { Manifest, SandboxAgent } from '@openai/agents-core/sandbox';
 import { ScriptedModel, assistantMessage, functionCall } from '@openai/agents-core/testing';
 import {
-  assertInNoLog, assertRefused, assertStored, begun, endless, nothingLeft, outside, withVariable,
+  assertInNoLog, assertRefused, assertStored, begun, endless, long, nothingLeft, outside,
+  withVariable,
 } from '../check.mjs';
 import { AgentToolsClient } from './agent-tools.mjs';
 
@@ -60,7 +61,40 @@ const diff = '@@\n-mode=debug\n+mode=prod\n';
 await session.createEditor().updateFile({ path: 'c.ini', diff });
 assert.equal(await read('c.ini'), 'k=[redacted:APIKEY]\nmode=prod\n');
 assert.equal((await session.exec({ cmd: 'grep -c topsecretvalue c.ini' })).stdout, '1\n');
+// A resumed session has the same environment.
+const client = new AgentToolsClient({ session: 'openai' });
+const state = JSON.parse(JSON.stringify(await client.serializeSessionState(session.state)));
+const resumed = await client.resume(await client.deserializeSessionState(state));
+assert.equal((await resumed.exec({ cmd: 'echo $DB_PASSWORD' })).stdout, "it's hunter2\n");
+await resumed.close();
+
+// A patch does not damage what is no UTF-8 text.
+await session.exec({ cmd: "printf 'caf\\351 one\\ntwo\\n' > latin.txt" });
+const patch = { path: 'latin.txt', diff: '@@\n-two\n+three\n' };
+await assert.rejects(session.createEditor().updateFile(patch), /latin.txt is not UTF-8 text/);
+const latin = (await session.exec({ cmd: 'base64 latin.txt' })).stdout;
+assert.equal(Buffer.from(latin, 'base64').toString('latin1'), 'caf\xe9 one\ntwo\n');
+
+// A long command runs, and one that no program can get is refused.
+assert.match(await session.execCommand({ cmd: `${long}; env | grep -c AGENT` }), /^200001\n0\n/);
+assert.equal((await session.exec({ cmd: `${long}; exit 3` })).exitCode, 3);
+for (const invalid of ['\0', '\ud800']) {
+  await assert.rejects(session.exec({ cmd: `echo ${invalid}` }), /a NUL byte or half a surrogate/);
+  await assert.rejects(session.readFile({ path: invalid }), /a NUL byte or half a surrogate/);
+}
 await session.close();
+
+// The model reads why a command ended.
+const limited = await new AgentToolsClient({ session: 'openai', timeoutSeconds: 1 }).create();
+const ended = await limited.execCommand({ cmd: 'echo a; sleep 60' });
+assert.match(ended, /^a\nexit code 124\ntimed out after 1 s: /);
+await limited.close();
+const [large, noNetwork] = await results([
+  ['exec_command', { cmd: 'truncate -s 17G f; code=$?; rm f; exit $code' }],
+  ['exec_command', { cmd: 'curl -s http://example.com; echo $?' }],
+]);
+assert.match(large, /limit reached: file size/);
+assert.match(noNetwork, /^6\nhint: .*the session has no network/);
 
 // An error has its text.
 await assert.rejects(new AgentToolsClient({ session: 'bad id!' }).create(), /bad id!/);

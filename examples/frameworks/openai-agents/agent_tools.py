@@ -24,9 +24,16 @@ from agents.sandbox.session.sandbox_client import BaseSandboxClient, BaseSandbox
 from agents.sandbox.snapshot import resolve_snapshot
 from agents.sandbox.types import ExecResult
 
-LINKS = "\n\n[artifacts]\n"
 # The SDK itself shortens output, and parses that of its own commands.
 WHOLE = str(1 << 25)
+# A script too long for an argument (128 KiB) comes in variables, which are unset before it runs.
+FROM_VARIABLES = """_script=
+for _part in "${!AGENT_TOOLS_SCRIPT_@}"; do _script+=${!_part}; unset "$_part"; done
+unset _part; eval "$_script"
+"""
+# The time that a terminated command has to end its session, before it is killed.
+GRACE_SECONDS = 5.0
+NOT_STARTED = -1
 
 
 class AgentToolsOptions(BaseSandboxClientOptions):
@@ -54,11 +61,15 @@ class AgentToolsSession(BaseSandboxSession):
         self, *command: str | Path, timeout: float | None = None
     ) -> ExecResult:
         seconds = self.state.options.timeout_seconds if timeout is None else timeout
-        script = shlex.join(str(word) for word in command)
+        try:
+            argument, variables = carry(joined([str(word) for word in command]))
+        except ValueError as error:
+            raise ExecTransportError(command=command, cause=error, message=str(error)) from error
         # Neither the log of the session nor a list of processes shows the values.
-        environment = json.dumps(await self.state.manifest.environment.resolve()).encode()
+        variables |= await self.state.manifest.environment.resolve()
+        environment = json.dumps(variables).encode()
         arguments = ["--json", "--timeout", str(seconds), "--max-output", WHOLE]
-        arguments += ["--env-file", "-", "--", script]
+        arguments += ["--env-file", "-", "--", argument]
         _, stdout, error = await self._run("bash", *arguments, input=environment)
         result = json.loads(stdout) if stdout else {"error": error}
         if "error" in result:
@@ -67,15 +78,15 @@ class AgentToolsSession(BaseSandboxSession):
             raise ExecTimeoutError(command=command, timeout_s=seconds)
         if result.get("stdoutOmitted"):
             raise ExecTransportError(command=command, message="the output is too large")
-        output, notes = result["stdout"], result["stderr"]
-        if result["artifacts"] and LINKS in output:
-            # The SDK parses the output of its own commands, so links are in the other stream.
-            output, links = output.rsplit(LINKS, 1)
-            notes += f"artifacts:\n{links}\n"
+        # The SDK parses the output of its own commands, so the notes are in the other stream. They
+        # tell of limits and refusals, and have the links of the changed files.
+        output, errors = result.get("ownStdout", result["stdout"]), result["stderr"]
+        if notes := result.get("notes"):
+            errors += notes if not errors or errors.endswith("\n") else f"\n{notes}"
         for file in result["artifacts"]:
             self.artifacts[file["relativePath"]] = file.get("url") or file.get("key") or ""
         return ExecResult(
-            stdout=output.encode(), stderr=notes.encode(), exit_code=result["exitCode"]
+            stdout=output.encode(), stderr=errors.encode(), exit_code=result["exitCode"]
         )
 
     async def read(self, path: Path, *, user: object = None) -> io.IOBase:
@@ -84,8 +95,9 @@ class AgentToolsSession(BaseSandboxSession):
         code, content, error = await self._run("read-file", "--", relative)
         if code == 0:
             return io.BytesIO(content)
-        found = await self._exec_internal("test", "-e", f"./{relative}")
-        if found.exit_code == 1:
+        if code != NOT_STARTED:
+            found = await self._exec_internal("test", "-e", f"./{relative}")
+        if code != NOT_STARTED and found.exit_code == 1:
             raise WorkspaceReadNotFoundError(path=path)
         raise WorkspaceArchiveReadError(path=path, context={"reason": error})
 
@@ -156,19 +168,57 @@ class AgentToolsClient(BaseSandboxClient[AgentToolsOptions]):
 async def run(
     options: AgentToolsOptions, verb: str, *arguments: str, input: bytes = b""
 ) -> tuple[int, bytes, str]:
-    """Runs the command, and kills it if the task is cancelled."""
-    child = await asyncio.create_subprocess_exec(
-        options.program, verb, "--session", options.session, "--user", options.user, *arguments,
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )  # fmt: skip
+    """Runs the command, and ends it if the task is cancelled."""
     try:
-        stdout, stderr = await child.communicate(input)
+        child = await asyncio.create_subprocess_exec(
+            options.program, verb, "--session", options.session, "--user", options.user,
+            *arguments,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )  # fmt: skip
+    except (OSError, ValueError) as error:
+        # The program is absent, or an argument has a NUL byte or half a surrogate pair.
+        return NOT_STARTED, b"", f"cannot run {options.program}: {error}"
+    ending = asyncio.ensure_future(child.communicate(input))
+    try:
+        stdout, stderr = await asyncio.shield(ending)
     except BaseException:
-        # The command ends its session in an orderly way, so SIGTERM suffices.
-        if child.returncode is None:
-            child.terminate()
-        await asyncio.shield(child.wait())
+        await asyncio.shield(end(child, ending))
         raise
     return child.returncode, stdout, stderr.decode(errors="replace").strip()
+
+
+async def end(child: asyncio.subprocess.Process, ending: asyncio.Task) -> None:
+    """Ends a command, whose task goes on reading: a blocked writer would not end."""
+    try:
+        if child.returncode is None:
+            # The command ends its session in an orderly way.
+            child.terminate()
+        await asyncio.wait([ending], timeout=GRACE_SECONDS)
+        if child.returncode is None:
+            child.kill()
+            await asyncio.wait([ending], timeout=GRACE_SECONDS)
+    finally:
+        ending.cancel()
+        if child.returncode is None:
+            child.kill()
+
+
+def joined(words: list[str]) -> str:
+    """Returns a script that runs a command."""
+    # The SDK runs scripts by `sh -lc`, of which a long one cannot be an argument either.
+    match words:
+        case [shell, ("-c" | "-lc") as option, script] if len(script.encode()) >= 100_000:
+            login = "-l " if option == "-lc" else ""
+            return f"{shlex.quote(shell)} {login}<(printf %s {shlex.quote(script)})"
+    return shlex.join(words)
+
+
+def carry(script: str) -> tuple[str, dict[str, str]]:
+    """Returns the argument and the variables by which the command gets a script."""
+    if len(script.encode()) < 100_000:
+        return script, {}
+    parts = [script[start : start + 30_000] for start in range(0, len(script), 30_000)]
+    variables = {f"AGENT_TOOLS_SCRIPT_{index:03}": part for index, part in enumerate(parts)}
+    return FROM_VARIABLES, variables

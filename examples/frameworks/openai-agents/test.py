@@ -1,6 +1,7 @@
 """Runs an agent of the real SDK in a session, with a model whose answers are fixed."""
 
 import asyncio
+import io
 import sys
 from pathlib import Path
 
@@ -9,14 +10,17 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from agents import RunConfig, Runner
 from agents.sandbox import Manifest, SandboxAgent, SandboxRunConfig
 from agents.sandbox.errors import (
-    ExecTransportError, InvalidManifestPathError, WorkspaceReadNotFoundError,
+    ExecTransportError, InvalidManifestPathError, WorkspaceArchiveReadError,
+    WorkspaceArchiveWriteError, WorkspaceReadNotFoundError,
 )  # fmt: skip
 from agents.sandbox.manifest import Environment
 from agents.testing import ScriptedModel, assistant_message, function_call
 
+import agent_tools
 from agent_tools import AgentToolsClient, AgentToolsOptions
 from check import (
-    assert_in_no_log, assert_refused, assert_stored, begun, endless, link, nothing_left, outside,
+    assert_cancelled, assert_in_no_log, assert_refused, assert_stored, begun, endless, link, long,
+    nothing_left, outside, stubborn,
 )  # fmt: skip
 
 options = AgentToolsOptions(session="openai")
@@ -85,6 +89,39 @@ async def main() -> None:
         ran = await session.exec("echo $DB_PASSWORD", shell=True)
         assert ran.stdout == b"it's hunter2\n", ran
     assert_in_no_log(options.session, "hunter2")
+
+    # The model reads why a command ended.
+    large, no_network = await results(
+        ("exec_command", {"cmd": "truncate -s 17G f; code=$?; rm f; exit $code"}),
+        ("exec_command", {"cmd": "curl -s http://example.com; echo $?"}),
+    )
+    assert "limit reached: file size" in large, large
+    assert "hint: " in no_network and "the session has no network" in no_network, no_network
+
+    async with await client.create(options=options) as session:
+        # A long command runs, and one that no program can get is refused.
+        ran = await session.exec(f"{long}; env | grep -c AGENT", shell=True)
+        assert ran.stdout == b"200001\n0\n", ran
+        for invalid in "\0", "\ud800":
+            for attempt, expected in [
+                (session.exec(f"echo {invalid}"), ExecTransportError),
+                (session.read(Path(f"a{invalid}")), WorkspaceArchiveReadError),
+                (session.write(Path(f"a{invalid}"), io.BytesIO()), WorkspaceArchiveWriteError),
+            ]:
+                try:
+                    await attempt
+                except expected:
+                    continue
+                raise AssertionError(expected)
+
+    # A cancelled call ends, although the command still writes much, or does not end itself.
+    agent_tools.GRACE_SECONDS = 5
+    program = stubborn(end="sys.stdout.write('x' * 1_000_000)")
+    slow = AgentToolsOptions(session="openai", program=program)
+    await assert_cancelled(agent_tools.run(slow, "read-file"), seconds=4)
+    agent_tools.GRACE_SECONDS = 0.1
+    stubborn(end="signal.sigwait([signal.SIGINT])")
+    await assert_cancelled(agent_tools.run(slow, "read-file"), seconds=10)
 
     # An error has its text.
     try:

@@ -87,6 +87,23 @@ fn words_are_joined_and_options_come_before_or_after_them() {
 }
 
 #[test]
+fn a_result_as_json_has_the_notes_that_the_command_prints_otherwise() {
+    let cli = Cli::new();
+    let script = "echo 1 >> f; cat /etc/shadow";
+    let ran = cli.run(&["--json", "bash", script]).json();
+    let notes = ran["notes"].as_str().unwrap().to_owned();
+    assert!(notes.starts_with("hint: read /etc/shadow: "), "{notes}");
+    assert!(notes.contains("\nartifacts:\n  f: file://"), "{notes}");
+    let plain = cli.run(&["bash", script]);
+    assert!(plain.stderr.ends_with(&notes), "{}\n{notes}", plain.stderr);
+    let ran = cli.run(&["--json", "bash", "--timeout", "0.2", "sleep 60"]).json();
+    let expected = "timed out after 0.2 s: the command and its children were killed\n";
+    assert_eq!(ran["notes"], expected, "{ran}");
+    let ran = cli.run(&["--json", "bash", "true"]).ok().json();
+    assert!(ran.get("notes").is_none(), "{ran}");
+}
+
+#[test]
 fn an_option_behind_one_of_the_script_is_refused_and_the_separator_is_named() {
     let cli = Cli::new();
     for verb in ["bash", "wrap"] {

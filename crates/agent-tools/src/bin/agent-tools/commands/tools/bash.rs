@@ -14,6 +14,7 @@ use agent_tools::{
 };
 use clap::Args;
 use sandbox_core::read_terminal;
+use serde::Serialize;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -52,6 +53,22 @@ pub(crate) struct Bash {
     command: Vec<OsString>,
     #[command(flatten)]
     session: SessionArgs,
+}
+
+/// A result with `notes`, the lines that follow the streams without --json. Callers show them to a
+/// model without a list of the fields of a result.
+#[derive(Serialize)]
+struct Printed<'a> {
+    #[serde(flatten)]
+    output: &'a BashOutput,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    notes: String,
+}
+
+impl<'a> From<&'a BashOutput> for Printed<'a> {
+    fn from(output: &'a BashOutput) -> Self {
+        Self { output, notes: output.notes() }
+    }
 }
 
 /// The directory and the environment of a command.
@@ -95,7 +112,7 @@ pub(super) async fn run(context: &Context, mut args: Bash) -> Result<ExitCode, F
         options.max_output = args.max_output;
         return use_session(OnSignal::Kill, open, async |session| {
             let output = session.bash_with(&command, options).await.map_err(Failure::not_run)?;
-            context.print(&output, || ())?;
+            context.print(&Printed::from(&output), || ())?;
             Ok(code(&output))
         })
         .await;
