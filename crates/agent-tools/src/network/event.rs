@@ -1,7 +1,6 @@
 //! The record of one connection.
 
 use std::net::IpAddr;
-use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use egress::{Denial, Failure, IntactReason, Outcome, Via};
@@ -10,7 +9,8 @@ use secrets::RequestPart;
 use serde::{Deserialize, Serialize};
 
 use super::fixed::{DOMAIN, Exposed, is_below_domain};
-use crate::remedies::{quoted, remedy_option};
+use crate::host_lists::{HostChange, use_options};
+use crate::remedies::remedy_option;
 use crate::times;
 
 /// The record of a connection of a session, or of a refused question for a name. It has no paths,
@@ -173,25 +173,28 @@ pub(super) fn change_option(change: &Remedy, host: &Host, port: Option<u16>) -> 
     domain_option(&allowed.to_pattern(port))
 }
 
-/// Returns advice to use [`bare_domain_option`].
+/// Returns advice to make the [change](domain_change) for an entry.
 pub(crate) fn domain_option(entry: &str) -> Option<String> {
-    let option = bare_domain_option(entry)?;
-    let is_pattern = option.starts_with("--allow-host");
-    let settings = if is_pattern { " (network.allowedDomains in settings)" } else { "" };
-    Some(format!("use {option}{settings}"))
+    let change = domain_change(entry)?;
+    let settings = match &change {
+        HostChange::Allow(_) => " (network.allowedDomains in settings)",
+        HostChange::Option(_) => "",
+    };
+    Some(format!("{}{settings}", use_options(&[change])))
 }
 
-/// Returns the option that allows connections to an entry of `network.allowedDomains`, or another
-/// way where none does.
-pub(crate) fn bare_domain_option(entry: &str) -> Option<String> {
+/// Returns the change that allows connections to an entry of `network.allowedDomains`, or another
+/// way where no entry does.
+pub(crate) fn domain_change(entry: &str) -> Option<HostChange> {
+    let option = |text: &str| Some(HostChange::Option(text.to_owned()));
     if let Ok((host, port)) = Host::parse_with_port(entry) {
         if host.is_loopback() {
-            return Some("--expose NAME=HOST:PORT for a server on the host's loopback".into());
+            return option("--expose NAME=HOST:PORT for a server on the host's loopback");
         }
         if is_below_domain(&host) {
             let name = host.as_name().and_then(exposed_name)?;
             let port = port.map_or_else(|| "PORT".to_owned(), |port| port.to_string());
-            return Some(format!("--expose {name}=HOST:{port}"));
+            return option(&format!("--expose {name}=HOST:{port}"));
         }
         // Addresses of metadata services and the like are open to no name, and need a deliberate
         // entry. Those that stand for names lead nowhere by themselves.
@@ -201,10 +204,10 @@ pub(crate) fn bare_domain_option(entry: &str) -> Option<String> {
         }
         if !is_pattern(entry) {
             // The grammar of the settings has no names of one label.
-            return Some("--expose NAME=HOST:PORT for a host whose name has no dot".into());
+            return option("--expose NAME=HOST:PORT for a host whose name has no dot");
         }
     }
-    Some(format!("--allow-host {}", quoted(Path::new(entry))))
+    Some(HostChange::Allow(entry.to_owned()))
 }
 
 /// Returns the name that gives a session a server of the host under this name, if one can.
