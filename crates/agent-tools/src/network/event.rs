@@ -165,22 +165,42 @@ pub(crate) fn host_remedy(change: &Remedy, host: &str) -> Option<String> {
 }
 
 /// Returns the option for a change of the settings that is about a host.
-pub(super) fn change_option(change: &Remedy, host: &Host, port: Option<u16>) -> Option<String> {
-    let Remedy::AllowDomain(allowed) = change else { return remedy_option(change, |_| true) };
+fn change_option(change: &Remedy, host: &Host, port: Option<u16>) -> Option<String> {
+    change_options([(change, host, port)])
+}
+
+/// Returns the options for changes of the settings that are about hosts.
+pub(super) fn change_options<'c>(
+    changes: impl IntoIterator<Item = (&'c Remedy, &'c Host, Option<u16>)>,
+) -> Option<String> {
+    let (mut opening, mut others) = (Vec::new(), Vec::new());
+    for (change, host, port) in changes {
+        match change {
+            Remedy::AllowDomain(allowed) => opening.extend(smallest_change(allowed, host, port)),
+            change => others.extend(remedy_option(change, |_| true)),
+        }
+    }
+    others.dedup();
+    let texts: Vec<String> = advice(&opening).into_iter().chain(others).collect();
+    (!texts.is_empty()).then(|| texts.join("; "))
+}
+
+/// Returns the change for the smallest pattern that allows a connection.
+fn smallest_change(allowed: &str, host: &Host, port: Option<u16>) -> Option<HostChange> {
     let (allowed, own_port) = Host::parse_with_port(allowed).ok()?;
     let port = own_port.or(port.filter(|_| allowed == *host));
-    // The smallest pattern allows the one port.
-    domain_option(&allowed.to_pattern(port))
+    domain_change(&allowed.to_pattern(port))
 }
 
 /// Returns advice to make the [change](domain_change) for an entry.
 pub(crate) fn domain_option(entry: &str) -> Option<String> {
-    let change = domain_change(entry)?;
-    let settings = match &change {
-        HostChange::Allow(_) => " (network.allowedDomains in settings)",
-        HostChange::Option(_) => "",
-    };
-    Some(format!("{}{settings}", use_options(&[change])))
+    advice(&[domain_change(entry)?])
+}
+
+fn advice(changes: &[HostChange]) -> Option<String> {
+    let allows = changes.iter().any(|change| matches!(change, HostChange::Allow(_)));
+    let settings = if allows { " (network.allowedDomains in settings)" } else { "" };
+    (!changes.is_empty()).then(|| format!("{}{settings}", use_options(changes)))
 }
 
 /// Returns the change that allows connections to an entry of `network.allowedDomains`, or another
