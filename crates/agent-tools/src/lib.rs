@@ -83,6 +83,7 @@ mod error_kind;
 mod files;
 mod hints;
 mod home;
+mod host_lists;
 mod journal_file;
 mod log_redaction;
 #[cfg(feature = "mcp")]
@@ -131,6 +132,7 @@ pub use files::{
     DirectoryPage, FileBytes, ListOptions, ListedEntry, MAX_RANGE_BYTES, TarLimits, TarReport,
 };
 pub use home::{Home, ListedSession, LocalState, StateError};
+pub use host_lists::HostLists;
 pub use log_redaction::RedactedWriter;
 pub use network::{
     ConnectionOutcome, Exposed, InvalidDestination, NetworkError, NetworkEvent, NetworkPreset,

@@ -23,7 +23,7 @@ mod trust;
 pub use self::decision::explain_host;
 pub use self::error::NetworkError;
 pub use self::event::{ConnectionOutcome, NetworkEvent};
-pub(crate) use self::event::{bare_domain_option, domain_option, host_remedy};
+pub(crate) use self::event::{domain_change, domain_option, host_remedy};
 pub use self::fixed::{Exposed, InvalidDestination, Resolved};
 pub(crate) use self::journal::{Journal, read as read_journal};
 pub use self::preset::{NetworkPreset, PresetError};

@@ -5,7 +5,8 @@ use std::path::Path;
 use policy::Remedy;
 use skill_store::SKILLS_DIRECTORY;
 
-use crate::network::domain_option;
+use crate::host_lists::{HostChange, remove_denied};
+use crate::network::{domain_change, domain_option};
 
 /// Renders the option that allows an access, and the setting of a file of settings. Returns `None`
 /// if there is no way.
@@ -51,10 +52,7 @@ pub fn remedy_option(remedy: &Remedy, shows: impl Fn(&Path) -> bool) -> Option<S
         Remedy::UseNamespaces => Some(NAMESPACES.to_owned()),
         Remedy::UseTemporaryDirectory => Some(remedy.to_string()),
         Remedy::AllowDomain(entry) => domain_option(entry),
-        Remedy::RemoveDeniedDomain(entry) => Some(format!(
-            "leave out --deny-host {}, or remove the entry from network.deniedDomains in settings",
-            quoted(Path::new(entry))
-        )),
+        Remedy::RemoveDeniedDomain(entry) => Some(remove_denied(entry)),
         _ => None,
     }
 }
@@ -66,7 +64,7 @@ pub fn remedy_setting(remedy: &Remedy) -> Option<String> {
         Remedy::UseNamespaces => Some(NAMESPACES.to_owned()),
         // No entry of settings opens these.
         Remedy::AllowDomain(entry)
-            if !domain_option(entry).is_some_and(|option| option.contains("--allow-host")) =>
+            if !matches!(domain_change(entry), Some(HostChange::Allow(_))) =>
         {
             None
         }

@@ -77,9 +77,16 @@ pub enum Denial {
     NoRequest,
     /// The first message of the client has no end, so its protocol is unknown.
     UnfinishedMessage,
-    /// The gate must read the connections to the host, and this one is neither TLS with the name of
-    /// the host nor HTTP.
+    /// The gate must read the connections to the host, and this one is neither TLS nor HTTP.
     Termination,
+    /// The gate must read the connections to the host, and the TLS hello has no server name.
+    NoServerName,
+    /// The gate must read the connections to the host, and the TLS hello offers no HTTP.
+    #[non_exhaustive]
+    OtherProtocols {
+        /// The names of the offered protocols (ALPN).
+        offered: String,
+    },
     /// `network.refuseOpaqueTunnels` is set, and the gate could not read this connection.
     OpaqueTunnel,
     /// The session terminates the connections that `network.tlsTerminate.maxTunnels` allows.
@@ -178,6 +185,13 @@ impl Denial {
             Self::Termination => {
                 Some("use HTTP or HTTPS, or give the hosts of masked secrets their port".to_owned())
             }
+            Self::NoServerName => Some("send one (SNI)".to_owned()),
+            Self::OtherProtocols { .. } => Some(
+                "offer http/1.1 or h2, or give the hosts of masked secrets their port".to_owned(),
+            ),
+            Self::UnreadableHello => {
+                Some("use TLS 1.2 or newer, and a valid server name".to_owned())
+            }
             Self::OpaqueTunnel => Some("use HTTP, or HTTPS with network.tlsTerminate".to_owned()),
             Self::TooManyTunnels { .. } => {
                 Some("use fewer connections at once, or increase the limit".to_owned())
@@ -204,7 +218,6 @@ impl Denial {
                 Some("send a whole line or a whole TLS hello first".to_owned())
             }
             Self::Answer
-            | Self::UnreadableHello
             | Self::TooManyNames
             | Self::Signature { .. }
             | Self::UnfitValue { .. } => None,
@@ -271,6 +284,14 @@ impl fmt::Display for Denial {
             Self::Termination => {
                 f.write_str("the host needs readable requests, and this is neither TLS nor HTTP")
             }
+            Self::NoServerName => f.write_str(
+                "the host needs readable requests, and the TLS hello has no server name",
+            ),
+            Self::OtherProtocols { offered } => write!(
+                f,
+                "the host needs readable requests, and the TLS hello offers no HTTP (ALPN: \
+                 {offered})"
+            ),
             Self::OpaqueTunnel => {
                 f.write_str("network.refuseOpaqueTunnels is set, and this connection is unreadable")
             }

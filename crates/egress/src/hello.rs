@@ -22,6 +22,8 @@ pub(crate) struct Contents {
     /// to an address.
     pub(crate) name: Option<String>,
     pub(crate) protocols: Protocols,
+    /// The names of the other protocols, as a text for logs.
+    pub(crate) others: String,
 }
 
 /// Protocols that a client offers inside TLS (ALPN, RFC 7301).
@@ -73,13 +75,17 @@ impl Reader {
                 Ok(Some(accepted)) => {
                     let hello = accepted.client_hello();
                     let mut protocols = Protocols::default();
+                    let mut others = String::new();
                     for protocol in hello.alpn().into_iter().flatten() {
                         match protocol {
                             HTTP_1 => protocols.http1 = true,
                             HTTP_2 => protocols.http2 = true,
                             // The same as no offer: clients read any version below 2.
                             HTTP_1_0 => {}
-                            _ => protocols.other = true,
+                            other => {
+                                protocols.other = true;
+                                append(&mut others, other);
+                            }
                         }
                     }
                     let name = match hello.server_name() {
@@ -90,13 +96,22 @@ impl Reader {
                             Err(server_name::Unreadable) => return Hello::Invalid,
                         },
                     };
-                    return Hello::Whole(Contents { name, protocols });
+                    return Hello::Whole(Contents { name, protocols, others });
                 }
                 Err(_) => return Hello::Invalid,
             }
         }
         Hello::Incomplete
     }
+}
+
+/// Adds the name of a protocol to a text, which stays short and has no control characters.
+fn append(text: &mut String, name: &[u8]) {
+    const MAX_BYTES: usize = 64;
+    let clean = |byte: &u8| if byte.is_ascii_graphic() { char::from(*byte) } else { '?' };
+    let separator = if text.is_empty() { "" } else { ", " };
+    text.extend(separator.chars().chain(name.iter().map(clean)));
+    text.truncate(MAX_BYTES);
 }
 
 /// The record of a fatal alert `access_denied` (RFC 8446, section 6).
@@ -151,7 +166,7 @@ pub(crate) mod tests {
 
     fn whole(name: Option<&str>) -> Hello {
         let name = name.map(str::to_owned);
-        Hello::Whole(Contents { name, protocols: Protocols::default() })
+        Hello::Whole(Contents { name, ..Contents::default() })
     }
 
     #[test]
@@ -165,6 +180,15 @@ pub(crate) mod tests {
         assert_eq!(read(&bytes), whole(Some("allowed.test")));
         assert_eq!(in_pieces.read(&bytes), read(&bytes));
         assert_eq!(read(&hello("192.0.2.1")), whole(None));
+    }
+
+    #[test]
+    fn the_text_of_protocols_is_short_and_printable() {
+        let mut text = String::new();
+        for name in [&b"foo"[..], b"a\n\xe9", &[b'x'; 200], b"y"] {
+            append(&mut text, name);
+        }
+        assert_eq!(text, format!("foo, a??, {}", "x".repeat(54)));
     }
 
     #[test]

@@ -191,6 +191,10 @@ impl MaskedHost {
         if parsed.0.is_loopback() {
             return Err(MasksError::Loopback { name, host: owned_host });
         }
+        // No host is below an address.
+        if !wildcard.is_empty() && parsed.0.as_address().is_some() {
+            return Err(MasksError::Host { name, host: owned_host });
+        }
         if parsed.0.as_address().is_some_and(crate::names::stands_for_name) {
             return Err(MasksError::StandIn { name, host: owned_host });
         }
@@ -418,7 +422,16 @@ mod tests {
         check(&masks, "bucket.s3.amazonaws.com", 443, false);
         let masks = vec![mask("A", &["*.amazonaws.com"]).allow_shared_domains()];
         check(&compile(masks).unwrap(), "bucket.s3.amazonaws.com", 443, true);
-        for host in ["*", "a/b", "http://a.test", "", "a.test,b.test", "me@a.test", "*.a.*.test"] {
+        for host in [
+            "*",
+            "a/b",
+            "http://a.test",
+            "",
+            "a.test,b.test",
+            "me@a.test",
+            "*.a.*.test",
+            "*.192.0.2.1",
+        ] {
             let error = compile(vec![mask("A", &[host])]).unwrap_err();
             assert!(matches!(error, MasksError::Host { .. }), "{host} {error:?}");
         }

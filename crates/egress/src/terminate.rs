@@ -57,11 +57,11 @@ pub(crate) async fn run(
             return http::serve(session, cut, client, read.freeze(), scope, upstream).await;
         }
         Opening::Hello(Contents { name: None, .. }) if target.host.as_address().is_none() => {
-            Err(Denial::Termination)
+            Err(Denial::NoServerName)
         }
         Opening::Hello(contents) => match usable(contents.protocols) {
             Some(protocols) => relay::judge_hello(&target, &opening).map(|()| protocols),
-            None => Err(Denial::Termination),
+            None => Err(Denial::OtherProtocols { offered: contents.others.clone() }),
         },
         Opening::BadHello => Err(Denial::UnreadableHello),
         Opening::Other | Opening::Late | Opening::Gone => Err(Denial::Termination),

@@ -1,7 +1,6 @@
 //! The record of one connection.
 
 use std::net::IpAddr;
-use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use egress::{Denial, Failure, IntactReason, Outcome, Via};
@@ -10,7 +9,8 @@ use secrets::RequestPart;
 use serde::{Deserialize, Serialize};
 
 use super::fixed::{DOMAIN, Exposed, is_below_domain};
-use crate::remedies::{quoted, remedy_option};
+use crate::host_lists::{HostChange, use_options};
+use crate::remedies::remedy_option;
 use crate::times;
 
 /// The record of a connection of a session, or of a refused question for a name. It has no paths,
@@ -165,33 +165,56 @@ pub(crate) fn host_remedy(change: &Remedy, host: &str) -> Option<String> {
 }
 
 /// Returns the option for a change of the settings that is about a host.
-pub(super) fn change_option(change: &Remedy, host: &Host, port: Option<u16>) -> Option<String> {
-    let Remedy::AllowDomain(allowed) = change else { return remedy_option(change, |_| true) };
+fn change_option(change: &Remedy, host: &Host, port: Option<u16>) -> Option<String> {
+    change_options([(change, host, port)])
+}
+
+/// Returns the options for changes of the settings that are about hosts.
+pub(super) fn change_options<'c>(
+    changes: impl IntoIterator<Item = (&'c Remedy, &'c Host, Option<u16>)>,
+) -> Option<String> {
+    let (mut opening, mut others) = (Vec::new(), Vec::new());
+    for (change, host, port) in changes {
+        match change {
+            Remedy::AllowDomain(allowed) => opening.extend(smallest_change(allowed, host, port)),
+            change => others.extend(remedy_option(change, |_| true)),
+        }
+    }
+    others.dedup();
+    let texts: Vec<String> = advice(&opening).into_iter().chain(others).collect();
+    (!texts.is_empty()).then(|| texts.join("; "))
+}
+
+/// Returns the change for the smallest pattern that allows a connection.
+fn smallest_change(allowed: &str, host: &Host, port: Option<u16>) -> Option<HostChange> {
     let (allowed, own_port) = Host::parse_with_port(allowed).ok()?;
     let port = own_port.or(port.filter(|_| allowed == *host));
-    // The smallest pattern allows the one port.
-    domain_option(&allowed.to_pattern(port))
+    domain_change(&allowed.to_pattern(port))
 }
 
-/// Returns advice to use [`bare_domain_option`].
+/// Returns advice to make the [change](domain_change) for an entry.
 pub(crate) fn domain_option(entry: &str) -> Option<String> {
-    let option = bare_domain_option(entry)?;
-    let is_pattern = option.starts_with("--allow-host");
-    let settings = if is_pattern { " (network.allowedDomains in settings)" } else { "" };
-    Some(format!("use {option}{settings}"))
+    advice(&[domain_change(entry)?])
 }
 
-/// Returns the option that allows connections to an entry of `network.allowedDomains`, or another
-/// way where none does.
-pub(crate) fn bare_domain_option(entry: &str) -> Option<String> {
+fn advice(changes: &[HostChange]) -> Option<String> {
+    let allows = changes.iter().any(|change| matches!(change, HostChange::Allow(_)));
+    let settings = if allows { " (network.allowedDomains in settings)" } else { "" };
+    (!changes.is_empty()).then(|| format!("{}{settings}", use_options(changes)))
+}
+
+/// Returns the change that allows connections to an entry of `network.allowedDomains`, or another
+/// way where no entry does.
+pub(crate) fn domain_change(entry: &str) -> Option<HostChange> {
+    let option = |text: &str| Some(HostChange::Option(text.to_owned()));
     if let Ok((host, port)) = Host::parse_with_port(entry) {
         if host.is_loopback() {
-            return Some("--expose NAME=HOST:PORT for a server on the host's loopback".into());
+            return option("--expose NAME=HOST:PORT for a server on the host's loopback");
         }
         if is_below_domain(&host) {
             let name = host.as_name().and_then(exposed_name)?;
             let port = port.map_or_else(|| "PORT".to_owned(), |port| port.to_string());
-            return Some(format!("--expose {name}=HOST:{port}"));
+            return option(&format!("--expose {name}=HOST:{port}"));
         }
         // Addresses of metadata services and the like are open to no name, and need a deliberate
         // entry. Those that stand for names lead nowhere by themselves.
@@ -201,10 +224,10 @@ pub(crate) fn bare_domain_option(entry: &str) -> Option<String> {
         }
         if !is_pattern(entry) {
             // The grammar of the settings has no names of one label.
-            return Some("--expose NAME=HOST:PORT for a host whose name has no dot".into());
+            return option("--expose NAME=HOST:PORT for a host whose name has no dot");
         }
     }
-    Some(format!("--allow-host {}", quoted(Path::new(entry))))
+    Some(HostChange::Allow(entry.to_owned()))
 }
 
 /// Returns the name that gives a session a server of the host under this name, if one can.

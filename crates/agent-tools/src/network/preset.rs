@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use policy::{Host, NetworkConfig, NetworkPolicy};
 
 use super::rules::names_loopback;
+use crate::host_lists;
 
 /// Hosts that a kind of work usually needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,7 +91,10 @@ impl NetworkPreset {
         let problem = match hosts.iter().find(|host| !can_be_allowed(host)) {
             Some(host) => unusable(host, &hosts),
             None if hosts.is_empty() => {
-                format!("finds no host: {expected}; name the hosts with --allow-host")
+                format!(
+                    "finds no host: {expected}; name the hosts with {}",
+                    host_lists::allowed_place()
+                )
             }
             None => return Ok(hosts.into_iter().collect()),
         };

@@ -8,7 +8,7 @@ use policy::{Decision, Host, NetworkConfig, NetworkPolicy};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::error::NetworkError;
-use super::event::change_option;
+use super::event::change_options;
 use super::fixed::{self, Exposed, Resolved};
 use super::parent::parent_proxy;
 use super::spec::NetworkSpec;
@@ -102,8 +102,12 @@ impl NetworkRules {
         let found = self.resolved.iter().filter_map(|address| Some((address, change(address)?)));
         let mut unused: Vec<_> = found.collect();
         unused.dedup_by_key(|(address, _)| address.target());
-        let Some((first, change)) = unused.first() else { return Ok(None) };
-        let remedy = change_option(change, first.name(), Some(first.port()));
+        if unused.is_empty() {
+            return Ok(None);
+        }
+        let changes =
+            unused.iter().map(|(address, change)| (change, address.name(), Some(address.port())));
+        let remedy = change_options(changes);
         let remedy = remedy.map_or_else(String::new, |remedy| format!("; {remedy}"));
         let names: Vec<String> = unused.iter().map(|(address, _)| address.target()).collect();
         Ok(Some(format!(
@@ -196,12 +200,18 @@ mod tests {
             NetworkRules { asks, ..NetworkRules::new(&settings, Some(spec)) }.unused_addresses()
         };
         assert_eq!(warning(&spec, false).unwrap(), None);
-        let spec = ["a.test:81:127.0.0.1", "a.test:81:127.0.0.2", "denied.b.test:80:[::1]"]
-            .iter()
-            .fold(spec, |spec, address| spec.resolve(address.parse().unwrap()));
-        let expected = "the policy does not allow a.test:81, denied.b.test:80, so a fixed address \
-                        has no effect; use --allow-host a.test:81 (network.allowedDomains in \
-                        settings)";
+        let spec = [
+            "a.test:81:127.0.0.1",
+            "a.test:81:127.0.0.2",
+            "denied.b.test:80:[::1]",
+            "c.test:80:[::1]",
+        ]
+        .iter()
+        .fold(spec, |spec, address| spec.resolve(address.parse().unwrap()));
+        let expected = "the policy does not allow a.test:81, denied.b.test:80, c.test:80, so a \
+                        fixed address has no effect; use --allow-host a.test:81 --allow-host \
+                        c.test:80 (network.allowedDomains in settings); leave out --deny-host \
+                        denied.b.test, or remove the entry from network.deniedDomains in settings";
         assert_eq!(warning(&spec, false).unwrap().as_deref(), Some(expected));
         let asked = warning(&spec, true).unwrap().unwrap();
         assert!(asked.starts_with("the policy does not allow denied.b.test:80, so"), "{asked}");

@@ -1,13 +1,12 @@
 //! Warnings about masks whose values no connection of a session can get.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 
 use policy::{Decision, Host, NetworkPolicy, Remedy};
 use secrets::{Mask, Masks};
 
-use crate::network::bare_domain_option;
-use crate::remedies::quoted;
+use crate::host_lists::{self, HostChange};
+use crate::network::domain_change;
 
 /// Reason why no connection can get the value of a mask.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -39,8 +38,8 @@ pub(crate) fn unused(masks: &Masks, policy: Option<&NetworkPolicy>, asks: bool) 
     texts.collect()
 }
 
-/// Returns why no connection can get the value of a mask, and the host, entry or option that
-/// matters, for the first of its hosts. The result is `None` if one can.
+/// Returns why no connection can get the value of a mask, and the host or entry that matters, for
+/// the first of its hosts. The result is `None` if one can.
 fn reason(mask: &Mask, policy: &NetworkPolicy, asks: bool) -> Option<(Reason, String)> {
     let mut first = None;
     for host in mask.hosts() {
@@ -73,15 +72,21 @@ fn reason_of_host(
             Some((Reason::Denied, entry))
         }
         Decision::Unlisted { .. } if asks => None,
-        _ => {
-            let option = bare_domain_option(pattern).unwrap_or_else(|| match host.as_address() {
-                // An entry for such an address is deliberate.
-                Some(_) => format!("--allow-host {}", quoted(Path::new(pattern))),
-                None => "--expose NAME=HOST:PORT with NAME.host.internal as the host".to_owned(),
-            });
-            Some((Reason::Unlisted, option))
-        }
+        _ => Some((Reason::Unlisted, pattern.to_owned())),
     }
+}
+
+/// Returns the change that opens a host of a mask.
+fn opening(pattern: &str) -> HostChange {
+    let is_address =
+        || Host::parse_with_port(pattern).is_ok_and(|(host, _)| host.as_address().is_some());
+    domain_change(pattern).unwrap_or_else(|| match is_address() {
+        // An entry for such an address is deliberate.
+        true => HostChange::Allow(pattern.to_owned()),
+        false => HostChange::Option(
+            "--expose NAME=HOST:PORT with NAME.host.internal as the host".to_owned(),
+        ),
+    })
 }
 
 const HTTPS_PORT: u16 = 443;
@@ -97,11 +102,13 @@ fn text(reason: Reason, names: &[&str], causes: &[String]) -> String {
                               nothing replaces"
             .to_owned(),
         Reason::Unlisted => {
-            format!("none of {their} hosts is allowed; use {}", causes.join(" "))
+            let changes: Vec<_> = causes.iter().map(|pattern| opening(pattern)).collect();
+            format!("none of {their} hosts is allowed; {}", host_lists::use_options(&changes))
         }
         Reason::Denied => format!(
-            "none of {their} hosts is allowed; remove {} from network.deniedDomains (--deny-host)",
-            causes.join(", ")
+            "none of {their} hosts is allowed; remove {} from network.deniedDomains ({})",
+            causes.join(", "),
+            host_lists::denied_place()
         ),
         Reason::Unread => format!(
             "network.tlsTerminate.excludeDomains keeps {} unread, so nothing replaces the \

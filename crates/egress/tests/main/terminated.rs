@@ -156,7 +156,8 @@ async fn other_protocols_to_the_host_of_a_secret_are_refused() {
     let client = masked.session.tunnel(&to).await;
     let client = tls(client, &masked.trust, "allowed.test", &[b"postgresql"]).await;
     assert!(client.is_err());
-    assert_eq!(last_denial(&masked), Denial::Termination);
+    let denial = last_denial(&masked);
+    assert!(matches!(denial, Denial::OtherProtocols { .. }), "{denial:?}");
     assert_eq!(origin.received(), "");
     // A client that only tries the port did nothing wrong.
     let before = masked.session.events().len();
@@ -172,6 +173,41 @@ async fn other_protocols_to_the_host_of_a_secret_are_refused() {
     let mut client = masked.session.tunnel(&to).await;
     client.write_all(b"SSH-2.0-client\r\n").await.unwrap();
     assert_eq!(exactly(&mut client, 16).await, b"SSH-2.0-client\r\n");
+}
+
+#[tokio::test]
+async fn a_hello_that_cannot_be_terminated_is_refused_with_its_problem() {
+    let (secure, origin) = (SecureOrigin::echo(H1).await, Origin::echo().await);
+    let masked = secure.masked();
+    let to = format!("allowed.test:{}", origin.port);
+    let text = || {
+        let denial = last_denial(&masked);
+        format!("{denial}; {}", denial.remedy().unwrap())
+    };
+    let client = masked.session.tunnel(&to).await;
+    let client = tls(client, &masked.trust, "allowed.test", &[b"foo", b"postgresql"]).await;
+    assert!(client.is_err());
+    let other = "the host needs readable requests, and the TLS hello offers no HTTP (ALPN: foo, \
+                 postgresql); offer http/1.1 or h2, or give the hosts of masked secrets their port";
+    assert_eq!(text(), other);
+    // A client of TLS 1.1 describes no signatures.
+    let old = [&[3, 2][..], &[0; 32], &[0, 0, 2, 0, 47, 1, 0]].concat();
+    let length = u8::try_from(old.len()).unwrap();
+    let old = [&[22, 3, 1, 0, length + 4, 1, 0, 0, length], &old[..]].concat();
+    for (hello, expected) in [
+        (
+            hello("192.0.2.1"),
+            "the host needs readable requests, and the TLS hello has no server name; send one \
+             (SNI)",
+        ),
+        (old, "the TLS hello cannot be read; use TLS 1.2 or newer, and a valid server name"),
+    ] {
+        let mut client = masked.session.tunnel(&to).await;
+        client.write_all(&hello).await.unwrap();
+        assert_eq!(exactly(&mut client, ACCESS_DENIED.len()).await, ACCESS_DENIED);
+        assert_eq!(text(), expected);
+    }
+    assert_eq!(origin.received(), "");
 }
 
 #[tokio::test]

@@ -65,8 +65,11 @@ pub(crate) fn is_absent(home: &Path) -> bool {
 fn apply_text(command: &Command, file: &Path, text: &str) -> Result<Command, Failure> {
     let source = Source { file, text };
     let table = DeTable::parse(text).map_err(|error| {
-        let message = error.message();
-        source.failure(error.span().unwrap_or(0..0), message)
+        let span = error.span().unwrap_or(0..0);
+        match source.shared_name(command, &span) {
+            Some(name) => source.failure(span, &collision(command, name)),
+            None => source.failure(span, error.message()),
+        }
     })?;
     let (mut command, table) = (command.clone(), table.into_inner());
     // Tables come last, because their keys replace those at the top.
@@ -103,6 +106,22 @@ impl Source<'_> {
         let before = self.text.get(..span.start).unwrap_or(self.text);
         let line = before.matches('\n').count() + 1;
         Failure::not_run_text(format!("{}:{line}: {problem}", self.file.display()))
+    }
+
+    /// Returns the name at the beginning of the place of an error, if an option and a group of
+    /// subcommands have this name, and the file has a value for it.
+    fn shared_name(&self, command: &Command, span: &Range<usize>) -> Option<&str> {
+        let (before, at) = self.text.split_at_checked(span.start)?;
+        let is_name = |c: char| c.is_alphanumeric() || "-_".contains(c);
+        let name = at.trim_start_matches(['[', ' ', '\t']).split(|c| !is_name(c)).next()?;
+        let is_group = command
+            .get_subcommands()
+            .any(|sub| sub.get_name() == name && sub.get_subcommands().next().is_some());
+        let has_value = before.lines().any(|line| {
+            let rest = line.trim_start().strip_prefix(name);
+            rest.is_some_and(|rest| rest.trim_start().starts_with('='))
+        });
+        (is_group && has_value && !options(command, name, Depth::All).is_empty()).then_some(name)
     }
 
     fn unknown_key(
@@ -233,6 +252,16 @@ impl Source<'_> {
             self.failure(span, &(problem + &values))
         })
     }
+}
+
+/// Describes a name that the file has for an option and for a group of subcommands.
+fn collision(command: &Command, name: &str) -> String {
+    let takes = |sub: &&Command| sub.get_arguments().any(|option| option.get_long() == Some(name));
+    let example = command.get_subcommands().find(takes).map_or("bash", Command::get_name);
+    format!(
+        "`{name}` is an option and a group of subcommands, and a file cannot have both at the top; \
+         put the option into the tables of the subcommands that need it, such as [{example}]"
+    )
 }
 
 /// Returns the options of a name that the file can set.
@@ -421,6 +450,19 @@ mod tests {
         check("[bash]\ntools = \"grep\"", &[], Err("2: there is no option `tools` here"));
         check("json = 1", &[], Err("1: expected true or false"));
         check("store = [\"a\"]", &[], Err("1: expected one value"));
+        let both = "is an option and a group of subcommands, and a file cannot have both at the \
+                    top; put the option into the tables of the subcommands that need it, such as \
+                    [bash]";
+        for (text, line, name) in [
+            ("session = \"a\"\n[session.close]\nwait = \"1m\"", 2, "session"),
+            ("session = \"a\"\nsession.close.wait = \"1m\"", 2, "session"),
+            ("json = true\nsession = \"a\"\n\n[session]", 4, "session"),
+            ("policy = \"p.json\"\n[ policy.explain ]", 2, "policy"),
+            ("skill = [\"a\"]\n[skill.publish]", 2, "skill"),
+        ] {
+            check(text, &[], Err(&format!("{line}: `{name}` {both}")));
+        }
+        check_start("json = true\njson = true", "2: duplicate key");
         check_start("help = true", "1: there is no option `help` here");
         let home = "1: `home` names the directory of this file, so the file cannot set it; use \
                     --home or AGENT_TOOLS_HOME";

@@ -1,5 +1,7 @@
 //! Patterns of hosts on the command line. The error for a wrong one tells the right spelling.
 
+use std::num::NonZeroU16;
+
 use agent_tools::Exposed;
 use agent_tools::policy::{Host, NetworkConfig, NetworkPolicy};
 
@@ -24,15 +26,30 @@ pub(crate) fn allowed(text: &str) -> Result<String, String> {
                 .to_owned(),
         );
     }
-    read(text, |network| &mut network.allowed_domains)
+    read(text, |network| &mut network.allowed_domains, |server| format!("--expose {server}"))
 }
 
 /// Reads a host of `--deny-host`, also `*`.
 pub(crate) fn denied(text: &str) -> Result<String, String> {
-    read(text.trim(), |network| &mut network.denied_domains)
+    let list: List = |network| &mut network.denied_domains;
+    read(text.trim(), list, |server| format!("--expose {server}"))
 }
 
-fn read(text: &str, list: List) -> Result<String, String> {
+/// Reads a host of a masked variable.
+pub(crate) fn masked(text: &str) -> Result<String, String> {
+    let text = text.trim();
+    if is_any(text) {
+        return Err("it is not a domain pattern: a value goes only to named hosts".to_owned());
+    }
+    let list: List = |network| &mut network.allowed_domains;
+    read(text, list, |server| {
+        let name = server.split('=').next().unwrap_or_default();
+        format!("--expose {server} and use --host {name}.host.internal")
+    })
+}
+
+/// Reads a pattern for a list. `expose` renders the option for a server without a full name.
+fn read(text: &str, list: List, expose: fn(&str) -> String) -> Result<String, String> {
     let pattern = bracketed(text);
     let problem = match compile(&pattern, list) {
         Ok(()) if is_any(text) || host_of(&pattern).is_some() => return Ok(pattern),
@@ -61,8 +78,8 @@ fn read(text: &str, list: List) -> Result<String, String> {
     }
     let port = port.map_or_else(|| "PORT".to_owned(), |port| port.to_string());
     Err(format!(
-        "{name}: the name has no dot; write its full name, or give the session the server with \
-         --expose {server}{port}"
+        "{name}: the name has no dot; write its full name, or give the session the server with {}",
+        expose(&format!("{server}{port}"))
     ))
 }
 
@@ -114,11 +131,29 @@ fn spelling(text: &str, is_valid: impl Fn(&str) -> bool) -> Option<String> {
     let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
     let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
     let (host, port) = match host.rsplit_once(':') {
-        Some((host, service)) if !host.contains(':') => {
-            (host, port_of(service).or_else(|| service.parse().ok()))
+        Some((host, service)) if !host.contains(':') || host.ends_with(']') => {
+            let number = || service.parse().map(NonZeroU16::get).ok();
+            let port = port_of(service).or_else(number);
+            // The host alone would have all ports.
+            if port.is_none() && !service.is_empty() && is_valid(host) {
+                let example = format!("{host}:443");
+                return Some(format!("write each port as a number from 1 to 65535: {example}"));
+            }
+            (host, port)
         }
         _ => (host, scheme.and_then(port_of)),
     };
+    if let Some(base) = host.strip_prefix("*.") {
+        if base.contains('*') {
+            return Some("write `*` only at the beginning, as in *.example.com".to_owned());
+        }
+        if !base.is_empty() && !base.contains('.') {
+            return Some(
+                "a wildcard needs a domain with a dot, as in *.example.com; name the hosts"
+                    .to_owned(),
+            );
+        }
+    }
     let host = host.trim_end_matches('.');
     let below = host.strip_prefix('*').unwrap_or(host).strip_prefix('.');
     let host = match below.or_else(|| host.strip_prefix('*')) {
@@ -186,10 +221,39 @@ mod tests {
             ("*", "--ask"),
             ("a..test", "covers no host"),
             ("exa mple.test", "covers no host"),
-            ("a.test:0", "is not a domain pattern; write host[:port]"),
+            ("a.test:0", "is not a domain pattern; write each port as a number from 1 to 65535"),
+            ("a.test:99999", "write each port as a number from 1 to 65535: a.test:443"),
+            ("http://a.test:80-90/x", "write each port as a number from 1 to 65535"),
+            ("*.a.test:*", "write each port as a number from 1 to 65535: *.a.test:443"),
+            ("[fd00::1]:99999", "write each port as a number from 1 to 65535: [fd00::1]:443"),
+            ("*.test", "is not a domain pattern; a wildcard needs a domain with a dot"),
+            ("*.com:443", "is not a domain pattern; a wildcard needs a domain with a dot"),
+            ("*.*.a.test", "covers no host; write `*` only at the beginning"),
             ("", "is not a domain pattern; write host[:port]"),
         ] {
             let error = allowed(pattern).unwrap_err();
+            assert!(error.contains(remedy), "{pattern}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_host_of_a_variable_is_read_like_one_of_a_list() {
+        for (pattern, stored) in
+            [(" a.test:443", "a.test:443"), ("fd00::1", "[fd00::1]"), ("localhost", "localhost")]
+        {
+            assert_eq!(masked(pattern).as_deref(), Ok(stored));
+        }
+        for (pattern, remedy) in [
+            ("https://a.test", "is not a domain pattern; write a.test:443"),
+            ("u@a.test/x", "is not a domain pattern; write a.test"),
+            ("a.test.", "is not a domain pattern; write a.test"),
+            ("10.0.0.0/8", "a block of addresses is no host"),
+            ("*", "a value goes only to named hosts"),
+            ("*.test", "a wildcard needs a domain with a dot"),
+            ("*.203.0.113.7", "covers no host; write 203.0.113.7"),
+            ("db:5432", "with --expose db=db:5432 and use --host db.host.internal"),
+        ] {
+            let error = masked(pattern).unwrap_err();
             assert!(error.contains(remedy), "{pattern}: {error}");
         }
     }

@@ -6,6 +6,7 @@ use std::ffi::OsStr;
 use std::path::Path;
 use std::sync::OnceLock;
 
+use agent_tools::HostLists;
 use clap::error::{ContextKind, ContextValue};
 use clap::parser::ValueSource;
 use clap::{Arg, ArgMatches, Command, Error};
@@ -43,6 +44,14 @@ pub(crate) fn note(matches: &ArgMatches, plain: &Command, configured: &Command, 
     let mut origins = Vec::new();
     collect(matches, plain, configured, file, &mut origins);
     let _ = ORIGINS.set(origins);
+    let mut lists = HostLists::default();
+    (lists.allow, lists.deny) = (list("--allow-host"), list("--deny-host"));
+    lists.note();
+}
+
+/// Returns the place of the values of an option, if the command line does not have them.
+fn list(option: &str) -> Option<String> {
+    own(option).filter(|origin| !origin.values.is_empty()).map(|origin| origin.name.clone())
 }
 
 fn collect(

@@ -41,6 +41,8 @@ fn hosts_of_a_variable_are_checked_listed_and_kept() {
     };
     for (options, value, problem) in [
         (&["--host", "a b"][..], "long enough", "a b"),
+        (&["--host", "https://a.test"], "long enough", "write a.test:443"),
+        (&["--host", "*.203.0.113.7"], "long enough", "write 203.0.113.7"),
         (&["--host", "*.github.io"], "long enough", "different owners"),
         (&["--host", "localhost:80"], "long enough", "each session has a loopback of its own"),
         (&["--host", "host.internal"], "long enough", "servers of the host are NAME.host.internal"),

@@ -301,3 +301,41 @@ fn the_options_that_allow_a_host_give_a_session_its_network() {
     let option = option.split(" (network.").next().unwrap().replace("HOST", "origin.test");
     assert_eq!(bash(&cli, &format!("{option} {resolve}"), &silent).ok().stdout, "hello\n");
 }
+
+#[test]
+fn a_remedy_names_the_place_that_has_the_list_of_hosts() {
+    let mut cli = Cli::new();
+    let lists = "allow-host = [\"a.test:80\"]\ndeny-host = [\"no.test\"]\n";
+    let file = testkit::write_file(&cli.home(), "agent-tools.toml", lists);
+    let add = |entry: &str| {
+        let settings = "(network.allowedDomains in settings)";
+        format!("add {entry} to `allow-host` in {} {settings}\n", file.display())
+    };
+    let ran = cli.run(&["bash", "curl -s http://b.test/; true"]).ok();
+    assert!(ran.stderr.ends_with(&format!("; {}", add("b.test:80"))), "{}", ran.stderr);
+    let explain = |cli: &Cli, options: &[&str], target: &str| {
+        let arguments = [&["policy", "explain"], options, &[target]].concat();
+        cli.run(&arguments).ok().stdout
+    };
+    let explained = explain(&cli, &[], "b.test:80");
+    assert!(explained.contains(&format!("to allow it, {}", add("b.test:80"))), "{explained}");
+    let explained = explain(&cli, &[], "no.test:80");
+    let remove = format!("remove no.test from `deny-host` in {}, or from", file.display());
+    assert!(explained.contains(&remove), "{explained}");
+    // The list of the command line replaces that of the file, and another option joins it.
+    let explained = explain(&cli, &["--allow-host", "c.test"], "b.test:80");
+    assert!(explained.contains("use --allow-host b.test:80 "), "{explained}");
+    cli.run_with(&["variable", "set", "KEY", "--host", "m.test:443"], "a long secret value").ok();
+    let warned = cli.run(&["bash", "true"]).ok().stderr;
+    let warning = format!("none of its hosts is allowed; {}", add("m.test:443"));
+    assert!(warned.contains(warning.split(" (").next().unwrap()), "{warned}");
+    for (name, value) in
+        [("AGENT_TOOLS_ALLOW_HOST", "d.test"), ("AGENT_TOOLS_DENY_HOST", "no.test")]
+    {
+        cli.environment.push((name.to_owned(), value.to_owned()));
+    }
+    let explained = explain(&cli, &[], "b.test:80");
+    assert!(explained.contains("add b.test:80 to AGENT_TOOLS_ALLOW_HOST "), "{explained}");
+    let explained = explain(&cli, &[], "no.test:80");
+    assert!(explained.contains("remove no.test from AGENT_TOOLS_DENY_HOST, or"), "{explained}");
+}

@@ -17,6 +17,7 @@ use serde_json::{Value, json};
 
 use crate::context::Context;
 use crate::failure::Failure;
+use crate::host_pattern;
 use crate::output::{errln, outln, print_bytes};
 use crate::stdin;
 
@@ -65,7 +66,12 @@ pub(crate) struct SetArgs {
     /// Hide the value from commands: they get a placeholder, which becomes the value in requests
     /// over TLS to this host. HOST is a name, *.DOMAIN or an address, with or without a port.
     /// Repeatable. Without this option, a variable keeps its hosts.
-    #[arg(long, value_name = "HOST[:PORT]")]
+    #[arg(
+        long,
+        value_name = "HOST[:PORT]",
+        value_delimiter = ',',
+        value_parser = host_pattern::masked
+    )]
     host: Vec<String>,
     /// Parts of a request that get the value [default: headers,query]. A server can return what it
     /// gets in a body.
