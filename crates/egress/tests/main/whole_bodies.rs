@@ -6,7 +6,7 @@ use egress::Limits;
 use secrets::{Mask, Masks};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-use crate::fixture::{Origin, Session, rest, usual, usual_names};
+use crate::fixture::{Origin, Session, head, rest, usual, usual_names};
 
 const MIB: usize = 1 << 20;
 
@@ -43,13 +43,15 @@ async fn origin() -> Origin {
 async fn signed_bodies_wait_for_the_memory_of_the_session() {
     let (session, origin) = (session(Limits::default()), origin().await);
     let mut first = session.connect().await;
-    first.write_all(signed(origin.port, 64 * MIB).as_bytes()).await.unwrap();
-    first.write_all(b"begun").await.unwrap();
-    // Its body has all the memory. The kernel keeps a few MiB of the second one.
+    let asks = "\r\nExpect: 100-continue\r\n\r\n";
+    let request = signed(origin.port, 64 * MIB).replace("\r\n\r\n", asks);
+    first.write_all(request.as_bytes()).await.unwrap();
+    // The gate asks for the body when it has the memory, which is all there is.
+    assert!(head(&mut first).await.starts_with("HTTP/1.1 100 "));
+    // The kernel keeps a few MiB of the second one.
     let mut second = session.connect().await;
     let body = vec![b'x'; 32 * MIB];
     let request = [signed(origin.port, body.len()).as_bytes(), &body].concat();
-    tokio::time::sleep(Duration::from_millis(50)).await;
     let mut sending = std::pin::pin!(second.write_all(&request));
     let sent = tokio::time::timeout(Duration::from_millis(500), &mut sending).await;
     assert!(sent.is_err() && origin.connections() == 0, "the second body waits");
