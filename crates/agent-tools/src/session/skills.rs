@@ -159,6 +159,7 @@ pub(crate) fn unreadable_request(skill: &InstalledSkill, cause: &str) -> String 
 impl Session {
     /// Returns the skills of the session as they are now, also if another process serves it. If
     /// that does not answer, they are those of the last answer.
+    #[cfg(feature = "mcp")]
     pub(crate) async fn current_skills(&self) -> Vec<InstalledSkill> {
         // A request without skills installs none, and returns all.
         if self.is_served_elsewhere()

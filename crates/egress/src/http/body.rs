@@ -11,7 +11,6 @@ use http_body_util::Full;
 use hyper::HeaderMap;
 use hyper::body::{Body as HttpBody, Frame, Incoming, SizeHint};
 use secrets::{RedactionStream, Segment, SubstitutionStream};
-use tokio::sync::OwnedSemaphorePermit;
 
 use super::delay::{Delay, Parts};
 use super::insertions::Insertions;
@@ -28,11 +27,7 @@ pub(crate) type BodyError = Box<dyn std::error::Error + Send + Sync>;
 #[derive(Debug)]
 pub(crate) enum Body {
     /// The gate has the whole body.
-    Whole(
-        Full<Bytes>,
-        #[expect(dead_code, reason = "dropping it gives the memory back")]
-        Option<OwnedSemaphorePermit>,
-    ),
+    Whole(Full<Bytes>),
     /// The body passes unread.
     Passed(Incoming),
     /// The body is read on its way, and may be changed.
@@ -43,12 +38,7 @@ pub(crate) enum Body {
 
 impl Body {
     pub(crate) fn whole(bytes: impl Into<Bytes>) -> Self {
-        Self::Whole(Full::new(bytes.into()), None)
-    }
-
-    /// Like [`Body::whole`], for bytes whose memory counts until they were sent.
-    pub(crate) fn whole_with(bytes: Bytes, permit: OwnedSemaphorePermit) -> Self {
-        Self::Whole(Full::new(bytes), Some(permit))
+        Self::Whole(Full::new(bytes.into()))
     }
 
     pub(crate) fn filtered(body: Incoming, filter: Filter) -> Self {
@@ -63,7 +53,7 @@ impl Body {
     /// Returns a mark that is set if the body ends early.
     pub(crate) fn mark(&mut self) -> Arc<AtomicBool> {
         let mark = Arc::default();
-        if !matches!(self, Self::Whole(..)) && !self.is_end_stream() {
+        if !matches!(self, Self::Whole(_)) && !self.is_end_stream() {
             let body = std::mem::replace(self, Self::whole(Bytes::new()));
             *self = Self::Marked(Box::new(body), Arc::clone(&mark));
         }
@@ -80,7 +70,7 @@ impl HttpBody for Body {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match self.get_mut() {
-            Self::Whole(body, _) => {
+            Self::Whole(body) => {
                 let frame = Pin::new(body).poll_frame(context);
                 frame.map(|frame| frame.map(|frame| frame.map_err(|never| match never {})))
             }
@@ -101,7 +91,7 @@ impl HttpBody for Body {
 
     fn is_end_stream(&self) -> bool {
         match self {
-            Self::Whole(body, _) => body.is_end_stream(),
+            Self::Whole(body) => body.is_end_stream(),
             Self::Passed(body) => body.is_end_stream(),
             Self::Filtered(body) => match body.state {
                 State::Open => body.body.is_end_stream() && body.filter.is_empty(),
@@ -114,7 +104,7 @@ impl HttpBody for Body {
 
     fn size_hint(&self) -> SizeHint {
         match self {
-            Self::Whole(body, _) => body.size_hint(),
+            Self::Whole(body) => body.size_hint(),
             Self::Passed(body) => body.size_hint(),
             Self::Filtered(body) if body.filter.keeps_length() => body.body.size_hint(),
             Self::Filtered(_) => SizeHint::default(),

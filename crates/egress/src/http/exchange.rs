@@ -231,6 +231,12 @@ impl Exchange {
             Err(Unsendable::TooLarge) => {
                 return refuse::too_large("A body whose digest is signed has at most 64 MiB");
             }
+            Err(Unsendable::Busy) => {
+                return refuse::unavailable(
+                    "Bodies of this session whose digest is signed fill its 128 MiB; try again \
+                     when one of them is sent",
+                );
+            }
             Err(Unsendable::Stalled) => {
                 return refuse::request_timeout("The client sends no more of the body");
             }

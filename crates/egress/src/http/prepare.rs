@@ -51,6 +51,8 @@ pub(crate) enum Unsendable {
     Bad(&'static str),
     /// The body is too long.
     TooLarge,
+    /// The session has no more memory for whole bodies.
+    Busy,
     /// The client sends no more of the body.
     Stalled,
     /// The method returns what it receives.

@@ -139,6 +139,11 @@ pub(crate) fn too_large(problem: &str) -> Answer {
     answer(StatusCode::PAYLOAD_TOO_LARGE, "body-too-large", format!("{problem}\n"))
 }
 
+/// Returns the answer to a request for which there is no room now.
+pub(crate) fn unavailable(problem: &str) -> Answer {
+    answer(StatusCode::SERVICE_UNAVAILABLE, "too-many-bodies", format!("{problem}\n"))
+}
+
 /// Returns the answer to a request whose client stops in the middle of the body.
 pub(crate) fn request_timeout(problem: &str) -> Answer {
     answer(StatusCode::REQUEST_TIMEOUT, "body-timeout", format!("{problem}\n"))

@@ -6,7 +6,7 @@ use egress::Limits;
 use secrets::{Mask, Masks};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-use crate::fixture::{Origin, Session, head, rest, usual, usual_names};
+use crate::fixture::{Origin, Session, rest, usual, usual_names};
 
 const MIB: usize = 1 << 20;
 
@@ -40,26 +40,45 @@ async fn origin() -> Origin {
 }
 
 #[tokio::test]
-async fn signed_bodies_wait_for_the_memory_of_the_session() {
-    let (session, origin) = (session(Limits::default()), origin().await);
-    let mut first = session.connect().await;
-    let asks = "\r\nExpect: 100-continue\r\n\r\n";
-    let request = signed(origin.port, 64 * MIB).replace("\r\n\r\n", asks);
-    first.write_all(request.as_bytes()).await.unwrap();
-    // The gate asks for the body when it has the memory, which is all there is.
-    assert!(head(&mut first).await.starts_with("HTTP/1.1 100 "));
-    // The kernel keeps a few MiB of the second one.
-    let mut second = session.connect().await;
-    let body = vec![b'x'; 32 * MIB];
+async fn signed_bodies_have_the_memory_of_the_session_until_they_are_sent() {
+    let session = session(Limits::default());
+    // A server that reads nothing for now.
+    let (open, opened) = tokio::sync::watch::channel(false);
+    let origin = Origin::serving(move |mut stream, received| {
+        let mut opened = opened.clone();
+        async move {
+            received(b"");
+            opened.wait_for(|is_open| *is_open).await.unwrap();
+            let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello").await;
+            let _ = tokio::io::copy(&mut stream, &mut tokio::io::sink()).await;
+        }
+    })
+    .await;
+    let body = vec![b'x'; 60 * MIB];
     let request = [signed(origin.port, body.len()).as_bytes(), &body].concat();
-    let mut sending = std::pin::pin!(second.write_all(&request));
-    let sent = tokio::time::timeout(Duration::from_millis(500), &mut sending).await;
-    assert!(sent.is_err() && origin.connections() == 0, "the second body waits");
-    drop(first);
-    sending.await.unwrap();
-    let answer = rest(&mut second).await;
-    assert!(answer.ends_with("hello"), "{answer}");
-    // Other requests need no such memory.
+    let mut held = Vec::new();
+    for number in 1..=2 {
+        let mut client = session.connect().await;
+        client.write_all(&request).await.unwrap();
+        held.push(client);
+        while origin.connections() < number {
+            tokio::task::yield_now().await;
+        }
+    }
+    let mut third = session.connect().await;
+    // The refusal may come before the end of the body.
+    let more = [signed(origin.port, 10 * MIB).as_bytes(), &body[..10 * MIB]].concat();
+    let _ = third.write_all(&more).await;
+    let answer = rest(&mut third).await;
+    assert!(answer.starts_with("HTTP/1.1 503 ") && answer.contains("try again"), "{answer}");
+    // Small ones have room.
+    let mut small = session.connect().await;
+    small.write_all(format!("{}body", signed(origin.port, 4)).as_bytes()).await.unwrap();
+    open.send(true).unwrap();
+    for mut client in held.into_iter().chain([small]) {
+        let answer = rest(&mut client).await;
+        assert!(answer.ends_with("hello"), "{answer}");
+    }
     let answer = session.send(signed(origin.port, 64 * MIB + 1)).await;
     assert!(answer.starts_with("HTTP/1.1 413 "), "{answer}");
 }

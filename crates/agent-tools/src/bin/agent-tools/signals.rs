@@ -133,7 +133,9 @@ pub(crate) async fn use_session_with_attention(
     let result = work(&session, &mut attention).await;
     output::flush();
     if attention.since.is_some() {
-        report(&session.drain(GRACE).await);
+        // A command that was killed has had its time.
+        let time = if attention.is_impatient { LAST_ANSWERS } else { GRACE };
+        report(&session.drain(time).await);
         return result;
     }
     tokio::select! {
