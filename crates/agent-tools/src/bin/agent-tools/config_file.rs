@@ -113,7 +113,11 @@ impl Source<'_> {
     fn shared_name(&self, command: &Command, span: &Range<usize>) -> Option<&str> {
         let (before, at) = self.text.split_at_checked(span.start)?;
         let is_name = |c: char| c.is_alphanumeric() || "-_".contains(c);
-        let name = at.trim_start_matches(['[', ' ', '\t']).split(|c| !is_name(c)).next()?;
+        let inner = at.trim_start_matches(['[', ' ', '\t']);
+        let name = inner.split(|c| !is_name(c)).next()?;
+        let is_table = at.starts_with('[')
+            || before.trim_end().ends_with('[')
+            || inner[name.len()..].trim_start().starts_with('.');
         let is_group = command
             .get_subcommands()
             .any(|sub| sub.get_name() == name && sub.get_subcommands().next().is_some());
@@ -121,7 +125,8 @@ impl Source<'_> {
             let rest = line.trim_start().strip_prefix(name);
             rest.is_some_and(|rest| rest.trim_start().starts_with('='))
         });
-        (is_group && has_value && !options(command, name, Depth::All).is_empty()).then_some(name)
+        (is_table && is_group && has_value && !options(command, name, Depth::All).is_empty())
+            .then_some(name)
     }
 
     fn unknown_key(
@@ -463,6 +468,7 @@ mod tests {
             check(text, &[], Err(&format!("{line}: `{name}` {both}")));
         }
         check_start("json = true\njson = true", "2: duplicate key");
+        check_start("session = \"a\"\nsession = \"b\"", "2: duplicate key");
         check_start("help = true", "1: there is no option `help` here");
         let home = "1: `home` names the directory of this file, so the file cannot set it; use \
                     --home or AGENT_TOOLS_HOME";
