@@ -112,7 +112,7 @@ async fn a_notified_call_without_a_row_is_refused() {
     let dir = dir.path().canonicalize().unwrap();
     let command = || CommandSpec {
         env: vec![("PATH".into(), "/usr/bin:/bin".into())],
-        ..CommandSpec::new("renice -n 0 -p $$")
+        ..CommandSpec::new("renice -n 19 -p $$")
     };
     for (notified, expected) in [(None, 0), (Some(number), 1)] {
         let plan = mounts();
