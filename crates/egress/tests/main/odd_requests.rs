@@ -7,7 +7,7 @@ use hyper::client::conn::http2;
 use hyper::{HeaderMap, Request};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use secrets::{Mask, Masks};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 
 use crate::fixture::{Origin, Session, exactly, head, rest, soon, usual, usual_names};
 use crate::secure::{BOTH, H1, SecureOrigin, TOKEN, get};
@@ -26,6 +26,20 @@ fn with_other() -> (Session, String) {
 
 fn has_denied(session: &Session) -> bool {
     session.events().iter().any(|event| matches!(event.outcome, Outcome::Denied(_)))
+}
+
+/// Begins HTTP/2 as a client.
+async fn http_2<S, B>(stream: S) -> http2::SendRequest<B>
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    B: hyper::body::Body + Send + Unpin + 'static,
+    B::Data: Send,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let handshake = http2::handshake(TokioExecutor::new(), TokioIo::new(stream));
+    let (sender, connection) = handshake.await.unwrap();
+    tokio::spawn(connection);
+    sender
 }
 
 #[tokio::test]
@@ -59,10 +73,7 @@ async fn a_placeholder_in_trailers_is_refused_like_one_in_headers() {
 async fn a_placeholder_in_trailers_of_http_2_is_refused() {
     let origin = SecureOrigin::echo(BOTH).await;
     let masked = origin.masked();
-    let stream = masked.tls("allowed.test", BOTH).await.unwrap();
-    let handshake = http2::handshake(TokioExecutor::new(), TokioIo::new(stream));
-    let (mut sender, connection) = handshake.await.unwrap();
-    tokio::spawn(connection);
+    let mut sender = http_2(masked.tls("allowed.test", BOTH).await.unwrap()).await;
     for (placeholder, expected) in [(masked.other(), 403), ("other", 200)] {
         let mut trailers = HeaderMap::new();
         trailers.insert("x-key", placeholder.parse().unwrap());
@@ -130,10 +141,7 @@ async fn a_request_that_expects_to_continue_is_judged_before_its_body() {
 async fn http_2_has_one_host_and_no_proxy() {
     let origin = SecureOrigin::echo(BOTH).await;
     let masked = origin.masked();
-    let stream = masked.tls("allowed.test", BOTH).await.unwrap();
-    let handshake = http2::handshake(TokioExecutor::new(), TokioIo::new(stream));
-    let (mut sender, connection) = handshake.await.unwrap();
-    tokio::spawn(connection);
+    let mut sender = http_2(masked.tls("allowed.test", BOTH).await.unwrap()).await;
     let to = format!("allowed.test:{}", origin.port);
     for (authority, hosts, expected) in [
         (format!("{to}@denied.test"), &[][..], 421),
@@ -190,10 +198,7 @@ async fn a_value_in_the_trailers_of_an_answer_is_redacted() {
     })
     .await;
     let masked = origin.masked();
-    let stream = masked.tls("allowed.test", &[b"h2"]).await.unwrap();
-    let handshake = http2::handshake(TokioExecutor::new(), TokioIo::new(stream));
-    let (mut sender, connection) = handshake.await.unwrap();
-    tokio::spawn(connection);
+    let mut sender = http_2(masked.tls("allowed.test", &[b"h2"]).await.unwrap()).await;
     let mut request = get("/", &[("te", "trailers")]);
     *request.uri_mut() = format!("https://allowed.test:{}/", origin.port).parse().unwrap();
     let answer = soon(sender.send_request(request)).await.unwrap();
@@ -332,10 +337,7 @@ async fn many_answers_are_whole_before_a_refusal() {
 async fn a_denied_upload_in_http_2_still_receives_its_answer() {
     let origin = SecureOrigin::echo(BOTH).await;
     let masked = origin.masked();
-    let stream = masked.tls("allowed.test", BOTH).await.unwrap();
-    let handshake = http2::handshake(TokioExecutor::new(), TokioIo::new(stream));
-    let (mut sender, connection) = handshake.await.unwrap();
-    tokio::spawn(connection);
+    let mut sender = http_2(masked.tls("allowed.test", BOTH).await.unwrap()).await;
     for (authority, expected) in [("denied.test", 421), ("allowed.test", 200)] {
         let uri = format!("https://{authority}:{}/", origin.port);
         let body = Full::new(Bytes::from("a".repeat(8 << 20)));
@@ -373,10 +375,7 @@ async fn a_client_that_breaks_off_inside_terminated_tls_is_recorded() {
 async fn a_large_head_of_http_2_gets_the_limit() {
     let origin = SecureOrigin::echo(BOTH).await;
     let masked = origin.masked();
-    let stream = masked.tls("allowed.test", BOTH).await.unwrap();
-    let handshake = http2::handshake(TokioExecutor::new(), TokioIo::new(stream));
-    let (mut sender, connection) = handshake.await.unwrap();
-    tokio::spawn(connection);
+    let mut sender = http_2(masked.tls("allowed.test", BOTH).await.unwrap()).await;
     let rule = "the head of the request has more than 65536 bytes";
     for (bytes, expected) in [(9000, 200), (66_000, 431), (100_000, 431), (140_000, 431)] {
         let before = masked.session.events().len();
