@@ -233,8 +233,8 @@ impl Exchange {
             }
             Err(Unsendable::Busy) => {
                 return refuse::unavailable(
-                    "Bodies of this session whose digest is signed fill its 128 MiB; try again \
-                     when one of them is sent",
+                    "The bodies of this session that are read as a whole fill its 128 MiB; try \
+                     again when one of them is sent",
                 );
             }
             Err(Unsendable::Stalled) => {
